@@ -1,0 +1,50 @@
+//! A message as everybody keeps it: the store, the cache, other hosts.
+
+/// Who wrote a message, as receivers see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Author {
+    /// Socket id, 20 characters.
+    pub id: Box<str>,
+    /// User id.
+    pub user: Box<str>,
+    /// Name to show.
+    pub name: Box<str>,
+}
+
+/// A message before the room's order has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Draft {
+    /// Who wrote it.
+    pub from: Author,
+    /// The body: valid JSON text. Binary parts are placeholders
+    /// (`{"_placeholder":true,"num":i}`) into `attachments`.
+    pub body: Box<str>,
+    /// Binary parts of the body, in order.
+    pub attachments: Vec<Box<[u8]>>,
+    /// The client's own id of it; a second draft with the same one is the same message.
+    pub client_id: Option<Box<str>>,
+}
+
+/// A message with its place in the room's order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Unique id, made when the message was numbered.
+    pub id: Box<str>,
+    /// Position in the room: 1, 2, 3, … without a gap.
+    pub seq: u64,
+    /// When it was numbered: milliseconds since 1970.
+    pub at_ms: u64,
+    /// What was written.
+    pub draft: Draft,
+}
+
+impl Message {
+    /// Bytes of user memory it holds, its own struct included.
+    pub fn held_bytes(&self) -> usize {
+        let Draft { from, body, attachments, client_id } = &self.draft;
+        let author = from.id.len() + from.user.len() + from.name.len();
+        let parts: usize = attachments.iter().map(|part| part.len() + size_of::<Box<[u8]>>()).sum();
+        let client_id = client_id.as_ref().map_or(0, |id| id.len());
+        size_of::<Self>() + self.id.len() + author + body.len() + parts + client_id
+    }
+}
