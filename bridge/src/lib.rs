@@ -13,4 +13,4 @@ mod port;
 
 pub use memory::{Memory, MemoryLimits};
 pub use message::{Author, Draft, Message};
-pub use port::{Outcome, Page, Port, Range, Request, Ticket};
+pub use port::{Full, Outcome, Page, Port, Range, Request, Ticket};

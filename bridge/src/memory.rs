@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::message::{Draft, Message};
-use crate::port::{Outcome, Page, Port, Range, Request, Ticket};
+use crate::port::{Full, Outcome, Page, Port, Range, Request, Ticket};
 
 /// Bounds of [`Memory`].
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +132,7 @@ impl Memory {
 }
 
 impl Port for Memory {
-    fn try_submit(&mut self, request: Request, now_ms: u64) -> Result<(), Request> {
+    fn try_submit(&mut self, request: Request, now_ms: u64) -> Result<(), Full> {
         match request {
             Request::Open { room } => self.logs.entry(room).or_default().open = true,
             Request::Close { room } => {
@@ -201,20 +201,17 @@ impl Log {
     fn read(&self, range: Range) -> Page {
         let first = self.first_seq();
         let end = range.before.unwrap_or(u64::MAX).clamp(first, self.last_seq + 1);
-        let limit = range.limit as u64;
-        let (from, to, complete) = match range.after {
+        let from = end.saturating_sub(range.limit as u64).max(first);
+        let (from, complete) = match range.after {
+            None => (from, true),
             Some(after) => {
-                let from = after.saturating_add(1).clamp(first, end);
+                let wanted = after.saturating_add(1);
                 // A position beyond the end was given by an order that is gone.
-                let complete = after.saturating_add(1) >= first
-                    && after <= self.last_seq
-                    && end - from <= limit;
-                (from, end.min(from.saturating_add(limit)), complete)
+                (from.max(wanted.min(end)), from <= wanted && after <= self.last_seq)
             }
-            None => (end.saturating_sub(limit).max(first), end, true),
         };
         let index = |seq: u64| (seq - first) as usize;
-        let messages = self.messages.range(index(from)..index(to)).cloned().collect();
+        let messages = self.messages.range(index(from)..index(end)).cloned().collect();
         Page { messages, last_seq: self.last_seq, complete, more: from > first }
     }
 }

@@ -15,7 +15,7 @@ pub struct Range {
     pub after: Option<u64>,
     /// Only messages with a smaller `seq`.
     pub before: Option<u64>,
-    /// At most so many: the oldest of the range where `after` is given, else the newest.
+    /// At most so many, the newest of the range.
     pub limit: usize,
 }
 
@@ -59,7 +59,8 @@ pub struct Page {
     pub messages: Vec<Arc<Message>>,
     /// The room's last `seq` at the time of reading; 0 for a room without messages.
     pub last_seq: u64,
-    /// Whether every message of the range, up to the limit, is there: false where some are gone.
+    /// Whether all messages of the range are here: false where some are gone or did not fit. Always
+    /// true without `after`, which asks for no beginning.
     pub complete: bool,
     /// Whether older messages than the first one here can still be read.
     pub more: bool,
@@ -86,14 +87,18 @@ pub enum Outcome {
     },
 }
 
+/// The bridge has as much under way as it may; the request was dropped and has had no effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
 /// The bridge as one shard sees it: a bounded queue in, outcomes out. Never blocks.
 pub trait Port: Send {
     /// Hands a request over. `now_ms` is milliseconds since 1970.
     ///
     /// # Errors
-    /// Gives the request back when the bridge cannot take it now; the caller refuses its client
-    /// with `unavailable`. `Open` and `Close` are always taken.
-    fn try_submit(&mut self, request: Request, now_ms: u64) -> Result<(), Request>;
+    /// [`Full`] when the bridge cannot take it now; the caller refuses its client with
+    /// `unavailable`. `Open` and `Close` are always taken.
+    fn try_submit(&mut self, request: Request, now_ms: u64) -> Result<(), Full>;
 
     /// The next outcome, if there is one.
     fn poll_outcome(&mut self) -> Option<Outcome>;

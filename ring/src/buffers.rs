@@ -15,7 +15,8 @@ use io_uring::{IoUring, Submitter};
 /// The only buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;
 
-/// Anonymous memory, page aligned, zeroed and only backed once touched.
+/// Anonymous memory, page aligned, zeroed, and backed from the start: the kernel writes into it all
+/// the time, and a page fault has no place there.
 struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
@@ -30,7 +31,7 @@ impl Mapping {
                 ptr::null_mut(),
                 bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
                 -1,
                 0,
             )

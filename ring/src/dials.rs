@@ -19,7 +19,7 @@ pub(crate) struct Dial {
 /// The dials of one ring.
 #[derive(Default)]
 pub(crate) struct Dials {
-    #[expect(clippy::vec_box, reason = "addresses are given to the kernel and must not move")]
+    /// Boxed: their addresses are given to the kernel and must not move.
     dials: Vec<Option<Box<Dial>>>,
     free: Vec<u32>,
 }

@@ -8,8 +8,8 @@ use crate::slots::Conn;
 
 /// One thing that happened; the handler decides what it means.
 ///
-/// Order per connection: `Accepted` or `Connected`, any number of `Received` and `Sent`, at most one
-/// `Ended` and `SendFailed` each, then `Closed` once [`crate::Ring::close`] or
+/// Order per connection: `Accepted` or `Connected`, any number of `Received` and `Sent`, at most
+/// one `Ended` and `SendFailed` each, then `Closed` once [`crate::Ring::close`] or
 /// [`crate::Ring::hand_over`] was called; nothing after it.
 #[derive(Debug)]
 pub enum Event<'a> {

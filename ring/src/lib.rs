@@ -9,11 +9,14 @@
 
 mod accepts;
 mod buffers;
+mod by_slot;
 mod dials;
+mod done;
 mod enter;
 mod event;
 mod frame;
 mod listen;
+pub mod memory;
 mod park;
 pub mod preflight;
 mod reap;
@@ -23,6 +26,7 @@ mod slots;
 mod tag;
 mod wake;
 
+pub use by_slot::BySlot;
 pub use event::Event;
 pub use frame::Frame;
 pub use listen::Listener;

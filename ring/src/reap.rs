@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
+use crate::done::Done;
 use crate::event::Event;
 use crate::ring::Ring;
 use crate::slots::{Conn, Flags};
@@ -13,23 +14,6 @@ use crate::tag::{Op, Tag};
 /// Completions copied out of the queue at a time: it is free again while they are handled.
 const BATCH: usize = 256;
 
-/// One completion, copied out of the queue.
-#[derive(Clone, Copy)]
-pub(crate) struct Done {
-    tag: Tag,
-    result: i32,
-    flags: u32,
-}
-
-impl Done {
-    fn value(self) -> io::Result<u32> {
-        match self.result {
-            0.. => Ok(self.result as u32),
-            errno => Err(io::Error::from_raw_os_error(-errno)),
-        }
-    }
-}
-
 impl Ring {
     /// Handles every completion that is there.
     pub(crate) fn reap(&mut self, mut handler: impl FnMut(Event<'_>)) -> io::Result<usize> {
@@ -37,12 +21,7 @@ impl Ring {
         let mut batch = Vec::new();
         std::mem::swap(&mut batch, &mut self.reaped);
         loop {
-            let done = |cqe: cqueue::Entry| Done {
-                tag: cqe.user_data().into(),
-                result: cqe.result(),
-                flags: cqe.flags(),
-            };
-            batch.extend(self.io.completion().take(BATCH).map(done));
+            batch.extend(self.io.completion().take(BATCH).map(Done::from));
             if batch.is_empty() {
                 break;
             }

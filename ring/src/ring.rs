@@ -15,17 +15,17 @@ use io_uring::{IoUring, opcode, squeue, types};
 use crate::accepts::Accepts;
 use crate::buffers::{self, Buffers};
 use crate::dials::Dials;
+use crate::done::Done;
 use crate::enter::Entrance;
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::listen::Listener;
-use crate::reap::Done;
 use crate::sends::Sends;
 use crate::slots::{Conn, Flags, Slots};
 use crate::tag::{Op, Tag};
 use crate::wake::Waker;
 
-/// Sizes of a ring. All memory that depends on them is reserved at start.
+/// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Sockets the table can hold; at most 2^20 and `RLIMIT_NOFILE`.
@@ -113,7 +113,7 @@ impl Ring {
             .map_err(|error| context(error, "registering the receive buffers"))?;
         let mut ring = Self {
             entrance: Entrance::new(io.as_raw_fd()),
-            slots: Slots::new(config.slots),
+            slots: Slots::new(),
             sends: Sends::new(config.wait_all),
             buffers,
             accepts: None,
@@ -286,6 +286,11 @@ impl Ring {
     /// Something that wakes this ring from any thread.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Gives back memory that only connections now gone have needed.
+    pub fn release_unused(&mut self) {
+        self.slots.release_unused();
     }
 
     /// How many sockets the table holds, closing ones included.

@@ -174,7 +174,7 @@ mod tests {
             let mut sends = Sends::new(true);
             let index = sends.start(frames(&[3, 4, 5])).expect("frames");
             assert_eq!(sends.advance(index, cut), cut == 12);
-            assert_eq!(sends.advance(index, 12 - cut), true, "cut at {cut}");
+            assert!(sends.advance(index, 12 - cut), "cut at {cut}");
             sends.finish(index);
         }
     }

@@ -1,5 +1,7 @@
 //! The table of direct descriptors: which slot is open, what it has in flight, its generation.
 
+use crate::by_slot::BySlot;
+
 /// A connection of one ring: a slot of its table and the generation that tells its users apart.
 ///
 /// A handle outlives its connection harmlessly: every call with a stale one does nothing.
@@ -57,7 +59,7 @@ impl Flags {
 }
 
 /// One row of the table: 12 bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     /// Index of the send in flight; meaningful with [`Flags::SEND`].
@@ -65,25 +67,25 @@ pub(crate) struct Slot {
     pub(crate) flags: Flags,
 }
 
-/// All slots of a ring. Memory is reserved for the whole table at once and touched as it fills.
+/// All slots of a ring, as far as they have been used.
 pub(crate) struct Slots {
-    rows: Vec<Slot>,
+    rows: BySlot<Slot>,
     open: u32,
+    /// Of the last connection; one count for all slots, so that rows can be given back.
+    generation: u32,
 }
 
 impl Slots {
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self { rows: Vec::with_capacity(capacity as usize), open: 0 }
+    pub(crate) fn new() -> Self {
+        Self { rows: BySlot::default(), open: 0, generation: 0 }
     }
 
     /// Starts a new connection in `slot`, whose last one has ended.
     pub(crate) fn open(&mut self, slot: u32, flags: Flags) -> Conn {
-        while self.rows.len() <= slot as usize {
-            self.rows.push(Slot { generation: 0, send: 0, flags: Flags::default() });
-        }
-        let row = &mut self.rows[slot as usize];
+        let row = self.rows.obtain(slot);
         assert!(row.flags == Flags::default(), "slot {slot} accepted while {:?}", row.flags);
-        row.generation = (row.generation + 1) & GENERATION_MASK;
+        self.generation = (self.generation + 1) & GENERATION_MASK;
+        row.generation = self.generation;
         row.flags = Flags::OPEN;
         row.flags.set(flags);
         self.open += 1;
@@ -92,8 +94,13 @@ impl Slots {
 
     /// Ends the slot's connection.
     pub(crate) fn close(&mut self, slot: u32) {
-        self.rows[slot as usize].flags = Flags::default();
+        self.row(slot).flags = Flags::default();
         self.open -= 1;
+    }
+
+    /// Gives back the memory of slots that hold no socket.
+    pub(crate) fn release_unused(&mut self) {
+        self.rows.release(|row| row.flags == Flags::default());
     }
 
     /// How many slots hold a socket.
@@ -103,13 +110,15 @@ impl Slots {
 
     /// The row of a live connection; `None` if the handle is stale.
     pub(crate) fn live(&mut self, conn: Conn) -> Option<&mut Slot> {
-        let row = self.rows.get_mut(conn.slot as usize)?;
+        let row = self.rows.get_mut(conn.slot)?;
         (row.generation == conn.generation && row.flags.has(Flags::OPEN)).then_some(row)
     }
 
     /// The row that a completion names.
     pub(crate) fn row(&mut self, slot: u32) -> &mut Slot {
-        &mut self.rows[slot as usize]
+        // A completion names a slot that was open when its operation was submitted, and an open
+        // slot's row is never given back.
+        self.rows.obtain(slot)
     }
 }
 
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_stale_handle_reaches_nothing() {
-        let mut slots = Slots::new(4);
+        let mut slots = Slots::new();
         let first = slots.open(2, Flags::default());
         assert!(slots.live(first).is_some());
         slots.close(2);
@@ -131,11 +140,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_given_back_come_again_with_another_generation() {
+        let mut slots = Slots::new();
+        let conns: Vec<_> = (0..900).map(|slot| slots.open(slot, Flags::default())).collect();
+        for slot in 3..900 {
+            slots.close(slot);
+        }
+        slots.release_unused();
+        assert!(slots.rows.end() < 900);
+        slots.open(800, Flags::default());
+        assert!(slots.live(conns[2]).is_some() && slots.live(conns[800]).is_none());
+    }
+
+    #[test]
     fn generations_wrap_within_24_bits() {
-        let mut slots = Slots::new(1);
-        slots.open(0, Flags::default());
-        slots.row(0).generation = GENERATION_MASK;
-        slots.close(0);
+        let mut slots = Slots::new();
+        slots.generation = GENERATION_MASK;
         assert_eq!(slots.open(0, Flags::default()).generation, 0);
     }
 }

@@ -1,0 +1,128 @@
+//! `message {room, body, clientId?}`
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use throng_bridge::Message;
+use throng_protocol::json::strip_control;
+use throng_protocol::socketio::check_placeholders;
+
+use super::error::Error;
+use super::json::{object, present, push_number, push_string, room_name};
+use super::{Chat, ChatRoomRef, ChatSocket, Request, Ticket, draft};
+use crate::app::{Audience, Event};
+use crate::codec;
+use crate::ids::Sid;
+use crate::limits::CLIENT_ID_BYTES_MAX;
+
+#[derive(Deserialize)]
+struct Args<'a> {
+    #[serde(borrow)]
+    room: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    body: Option<&'a RawValue>,
+    #[serde(borrow, rename = "clientId")]
+    client_id: Option<Cow<'a, str>>,
+}
+
+/// Somebody writes.
+pub struct Write {
+    pub(super) body: Box<str>,
+    pub(super) attachments: Vec<Box<[u8]>>,
+    pub(super) client_id: Option<Box<str>>,
+    pub(super) ack: Option<u64>,
+}
+
+pub(super) fn on_event(
+    chat: &Chat,
+    socket: ChatSocket<'_, '_>,
+    event: Event<'_>,
+) -> Result<(), Error> {
+    let args = object::<Args<'_>>(&event)?;
+    room_name(&args.room)?;
+    let body = args.body.ok_or(Error::Invalid("body is missing"))?.get();
+    let binary: usize = event.attachments.iter().map(|part| part.len()).sum();
+    if body.len() + binary > chat.config.message_bytes_max {
+        return Err(Error::TooLarge);
+    }
+    let client_id = args.client_id.map(|it| it.into_owned().into_boxed_str());
+    if client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CLIENT_ID_BYTES_MAX) {
+        return Err(Error::Invalid("clientId has 1 to 128 bytes"));
+    }
+    let body = strip_control(body);
+    // Without attachments there is nothing a placeholder could stand for; and stripping may have
+    // made one.
+    check_placeholders(&body, event.attachments.len() as u32)
+        .map_err(|_| Error::Invalid("_placeholder is reserved for binary"))?;
+    if !chat.limiter.admit_message(socket.session().user(), socket.now()) {
+        return Err(Error::RateLimited);
+    }
+    let write = Write {
+        body: body.into_owned().into_boxed_str(),
+        attachments: event.attachments.to_vec(),
+        client_id,
+        ack: event.ack,
+    };
+    socket.request(&args.room, Request::Message(Box::new(write)));
+    Ok(())
+}
+
+pub(super) fn on_request(room: ChatRoomRef<'_, '_>, from: Sid, write: Write) -> Result<(), Error> {
+    let author = room.member(from).ok_or(Error::NotInRoom)?;
+    let ticket = Ticket::Message(from, write.ack);
+    let draft = draft(from, author, write);
+    room.publish(draft, ticket).map_err(|_| Error::Unavailable)
+}
+
+/// The message has its number: tells its writer, and everybody unless they have it already.
+pub(super) fn on_published(
+    room: ChatRoomRef<'_, '_>,
+    (from, ack): (Sid, Option<u64>),
+    message: &Message,
+    duplicate: bool,
+) {
+    if let Some(id) = ack {
+        let mut out = String::from(r#"{"ok":true,"id":"#);
+        push_string(&mut out, &message.id);
+        out.push_str(r#","seq":"#);
+        push_number(&mut out, message.seq);
+        out.push_str(r#","at":"#);
+        push_number(&mut out, message.at_ms);
+        out.push('}');
+        room.send(from, codec::ack_frame(id, &out, &[]));
+    }
+    if !duplicate {
+        let draft = &message.draft;
+        let mut out = String::with_capacity(draft.body.len() + room.name().len() + 224);
+        push_message(room.name(), message, &draft.body, &mut out);
+        let frame = codec::event_frame("message", &out, &draft.attachments, None);
+        room.deliver(Audience::All, frame);
+    }
+}
+
+/// Writes a message as receivers see it; `body` since placeholders may have been renumbered.
+pub(super) fn push_message(room: &str, message: &Message, body: &str, out: &mut String) {
+    let from = &message.draft.from;
+    out.push_str(r#"{"room":"#);
+    push_string(out, room);
+    out.push_str(r#","id":"#);
+    push_string(out, &message.id);
+    out.push_str(r#","seq":"#);
+    push_number(out, message.seq);
+    out.push_str(r#","from":{"id":"#);
+    push_string(out, &from.id);
+    out.push_str(r#","user":"#);
+    push_string(out, &from.user);
+    out.push_str(r#","name":"#);
+    push_string(out, &from.name);
+    out.push_str(r#"},"body":"#);
+    out.push_str(body);
+    out.push_str(r#","at":"#);
+    push_number(out, message.at_ms);
+    if let Some(id) = &message.draft.client_id {
+        out.push_str(r#","clientId":"#);
+        push_string(out, id);
+    }
+    out.push('}');
+}

@@ -1,0 +1,213 @@
+//! The chat application: rooms with presence, messages, typing, screen sharing and signalling.
+//!
+//! One file per thing a client may ask for. Each has up to two halves: what the socket's shard
+//! checks and asks (`on_event`), and what the room's home decides (`on_request`). Whatever goes
+//! wrong is told in the acknowledgement; no bad input closes a connection here.
+
+mod error;
+mod history;
+mod join;
+mod json;
+mod leave;
+mod message;
+mod names;
+mod participant;
+mod participants;
+mod presence;
+mod screen;
+mod signal;
+mod typing;
+mod update;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use throng_bridge::{Draft, Page};
+use throng_protocol::json::depth_within;
+
+use crate::app::{Answer, App, Detail, Event, Refusal, Room, Socket};
+use crate::clock::Now;
+use crate::codec;
+use crate::config::Config;
+use crate::ids::Sid;
+use crate::limiter::Limiter;
+use crate::limits::JSON_DEPTH_MAX;
+use crate::metrics::Cells;
+
+use error::Error;
+use names::Names;
+pub use participant::{Identity, Participant};
+use presence::Changes;
+
+/// The application, one per shard.
+pub struct Chat {
+    config: Arc<Config>,
+    limiter: Arc<Limiter>,
+    cells: Arc<Cells>,
+    names: Names,
+}
+
+/// What a room's home keeps beside its participants.
+#[derive(Default)]
+pub struct ChatRoom {
+    changes: Changes,
+    /// Who shares a screen.
+    sharers: Vec<Sid>,
+}
+
+/// What a socket's shard asks of a room's home.
+pub enum Request {
+    /// `join`
+    Join(Box<join::Join>),
+    /// `leave`, with the ack id.
+    Leave(Option<u64>),
+    /// `message`
+    Message(Box<message::Write>),
+    /// `typing`: whether.
+    Typing(bool),
+    /// `screen`: whether, and the ack id.
+    Screen(bool, Option<u64>),
+    /// `update`: the metadata, and the ack id.
+    Update(Option<Box<str>>, Option<u64>),
+    /// `history`
+    History(history::Query),
+    /// `participants`
+    Participants(participants::Query),
+}
+
+/// What an answer of the bridge is for.
+pub enum Ticket {
+    /// A message of this socket, with the ack id.
+    Message(Sid, Option<u64>),
+    /// The messages that the answer to a `join` carries, with the ack id and the last of them.
+    Join(Sid, u64, u64),
+    /// `history`, with the ack id.
+    History(Sid, u64),
+}
+
+type ChatSocket<'a, 'b> = &'a mut Socket<'b, Chat>;
+type ChatRoomRef<'a, 'b> = &'a mut Room<'b, Chat>;
+
+impl Chat {
+    /// The application of one shard.
+    pub fn new(config: &Arc<Config>, limiter: &Arc<Limiter>, cells: &Arc<Cells>) -> Self {
+        Self {
+            names: Names::new(config),
+            config: Arc::clone(config),
+            limiter: Arc::clone(limiter),
+            cells: Arc::clone(cells),
+        }
+    }
+
+    fn dispatch(&mut self, socket: ChatSocket<'_, '_>, event: Event<'_>) -> Result<(), Error> {
+        if !depth_within(event.args, JSON_DEPTH_MAX) {
+            return Err(Error::Invalid("nested too deep"));
+        }
+        match event.name {
+            "message" => message::on_event(self, socket, event),
+            "typing" => typing::on_event(self, socket, event),
+            "join" => join::on_event(self, socket, event),
+            "leave" => leave::on_event(socket, event),
+            "signal" => signal::on_event(self, socket, event),
+            "screen" => screen::on_event(socket, event),
+            "update" => update::on_event(socket, event),
+            "history" => history::on_event(socket, event),
+            "participants" => participants::on_event(socket, event),
+            _ => Err(Error::UnknownEvent),
+        }
+    }
+}
+
+impl App for Chat {
+    type Session = Identity;
+    type Member = Participant;
+    type Room = ChatRoom;
+    type Request = Request;
+    type Ticket = Ticket;
+
+    fn connect(&mut self, _now: Now, sid: Sid, auth: &str) -> Result<Identity, Refusal> {
+        self.names.identify(sid, auth)
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, Self>, event: Event<'_>) {
+        if let Err(error) = self.dispatch(socket, event) {
+            if error == Error::RateLimited {
+                self.cells.refused_rate.add(1);
+            }
+            if let Some(id) = event.ack {
+                socket.ack(id, &error.to_json());
+            }
+        }
+    }
+
+    fn request(&mut self, room: &mut Room<'_, Self>, from: Sid, request: Request) {
+        let (result, ack) = match request {
+            Request::Join(join) => return join::on_request(self, room, from, *join),
+            Request::Message(write) => {
+                let ack = write.ack;
+                (message::on_request(room, from, *write), ack)
+            }
+            Request::Leave(ack) => (leave::on_request(self, room, from, ack), ack),
+            Request::Typing(typing) => return typing::on_request(room, from, typing),
+            Request::Screen(sharing, ack) => (screen::on_request(room, from, sharing, ack), ack),
+            Request::Update(metadata, ack) => {
+                (update::on_request(self, room, from, metadata, ack), ack)
+            }
+            Request::History(query) => (history::on_request(room, from, query), Some(query.ack)),
+            Request::Participants(query) => {
+                let ack = Some(query.ack);
+                (participants::on_request(room, from, query), ack)
+            }
+        };
+        if let Err(error) = result {
+            if error == Error::Unavailable {
+                self.cells.refused_unavailable.add(1);
+            }
+            if let Some(id) = ack {
+                room.send(from, codec::ack_frame(id, &error.to_json(), &[]));
+            }
+        }
+    }
+
+    fn left(&mut self, room: &mut Room<'_, Self>, sid: Sid, member: Participant) {
+        if member.sharing {
+            screen::stop(room, sid, &member);
+        }
+        presence::on_left(self, room, sid);
+    }
+
+    fn answered(&mut self, room: &mut Room<'_, Self>, ticket: Ticket, answer: Answer) {
+        match (ticket, answer) {
+            (Ticket::Message(from, ack), Answer::Published(message, duplicate)) => {
+                let count = if duplicate {
+                    &self.cells.messages_repeated
+                } else {
+                    &self.cells.messages_published
+                };
+                count.add(1);
+                message::on_published(room, (from, ack), &message, duplicate);
+            }
+            (Ticket::Join(to, ack, last_seq), Answer::Read(page)) => {
+                join::answer(room, to, ack, Page { last_seq, ..page });
+            }
+            (Ticket::History(to, ack), Answer::Read(page)) => history::answer(room, to, ack, page),
+            (Ticket::Message(..), Answer::Read(_)) | (_, Answer::Published(..)) => {
+                unreachable!("the bridge answers what it was asked")
+            }
+        }
+    }
+
+    fn due(&mut self, room: &mut Room<'_, Self>) {
+        presence::announce(room);
+    }
+
+    fn describe(&self, room: &Room<'_, Self>, detail: Detail) -> Value {
+        participants::describe(room, detail)
+    }
+}
+
+/// The parts of a message that its writer gave.
+fn draft(from: Sid, author: &Participant, write: message::Write) -> Draft {
+    let message::Write { body, attachments, client_id, ack: _ } = write;
+    Draft { from: author.author(from), body, attachments, client_id }
+}

@@ -1,0 +1,81 @@
+//! A person, and a person in a room.
+
+use throng_bridge::Author;
+
+use super::json::{push_number, push_string};
+use crate::ids::Sid;
+
+/// Who a socket belongs to.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    name: Box<str>,
+    /// The user id, where it is not the name itself.
+    user: Option<Box<str>>,
+}
+
+impl Identity {
+    /// Somebody known by name alone: the name, folded, is the user id.
+    pub fn new(name: &str) -> Self {
+        let user = name.to_lowercase();
+        let user = (user != name).then(|| user.into_boxed_str());
+        Self { name: name.into(), user }
+    }
+
+    /// The name to show.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The user id.
+    pub fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Writes `{"id","user","name"}`.
+    pub(super) fn push_json(&self, sid: Sid, out: &mut String) {
+        self.push_fields(sid, out);
+        out.push('}');
+    }
+
+    fn push_fields(&self, sid: Sid, out: &mut String) {
+        out.push_str(r#"{"id":""#);
+        out.push_str(sid.encode().as_str());
+        out.push_str(r#"","user":"#);
+        push_string(out, self.user());
+        out.push_str(r#","name":"#);
+        push_string(out, self.name());
+    }
+}
+
+/// A member of a room.
+#[derive(Clone, Debug)]
+pub struct Participant {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it says of itself: JSON.
+    pub metadata: Option<Box<str>>,
+    /// Milliseconds since 1970.
+    pub joined_at_ms: u64,
+    /// Whether it shares its screen.
+    pub sharing: bool,
+}
+
+impl Participant {
+    /// The writer of a message.
+    pub(super) fn author(&self, sid: Sid) -> Author {
+        let Self { identity, .. } = self;
+        let id = sid.encode().as_str().into();
+        Author { id, user: identity.user().into(), name: identity.name().into() }
+    }
+
+    /// Writes it as others see it.
+    pub(super) fn push_json(&self, sid: Sid, out: &mut String) {
+        self.identity.push_fields(sid, out);
+        out.push_str(r#","metadata":"#);
+        out.push_str(self.metadata.as_deref().unwrap_or("null"));
+        out.push_str(if self.sharing { r#","sharing":true"# } else { r#","sharing":false"# });
+        out.push_str(r#","joinedAt":"#);
+        push_number(out, self.joined_at_ms);
+        out.push('}');
+    }
+}

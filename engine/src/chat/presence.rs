@@ -1,0 +1,120 @@
+//! `presence {room, joined?, left?, updated?, count}`: who came, went and changed, gathered.
+//!
+//! What cancels out within the interval is not told. Large rooms are only told their count.
+
+use super::json::{push_number, push_string};
+use super::participants::push_participants;
+use super::{Chat, ChatRoomRef};
+use crate::app::Audience;
+use crate::ids::Sid;
+use crate::limits::{PRESENCE_COUNT_INTERVAL_MS, PRESENCE_DETAIL_MAX};
+
+/// What has changed since the last announcement.
+#[derive(Default)]
+pub(super) struct Changes {
+    joined: Vec<Sid>,
+    left: Vec<Sid>,
+    updated: Vec<Sid>,
+    /// Something is to be told, be it only the count.
+    pending: bool,
+}
+
+/// A member came, or changed what it says of itself.
+pub(super) fn on_changed(chat: &Chat, room: ChatRoomRef<'_, '_>, sid: Sid, came: bool) {
+    let detailed = is_detailed(room);
+    let changes = &mut room.state_mut().changes;
+    if detailed {
+        let back = take(&mut changes.left, sid);
+        if came && !back {
+            changes.joined.push(sid);
+        } else if !changes.joined.contains(&sid) && !changes.updated.contains(&sid) {
+            changes.updated.push(sid);
+        }
+    }
+    schedule(chat, room);
+}
+
+/// A member is gone.
+pub(super) fn on_left(chat: &Chat, room: ChatRoomRef<'_, '_>, sid: Sid) {
+    let detailed = is_detailed(room);
+    let changes = &mut room.state_mut().changes;
+    if detailed {
+        take(&mut changes.updated, sid);
+        if !take(&mut changes.joined, sid) {
+            changes.left.push(sid);
+        }
+    }
+    schedule(chat, room);
+}
+
+fn take(list: &mut Vec<Sid>, sid: Sid) -> bool {
+    let found = list.iter().position(|it| *it == sid);
+    found.map(|index| list.swap_remove(index)).is_some()
+}
+
+fn is_detailed(room: ChatRoomRef<'_, '_>) -> bool {
+    room.member_count() <= PRESENCE_DETAIL_MAX
+}
+
+fn schedule(chat: &Chat, room: ChatRoomRef<'_, '_>) {
+    let interval_ms = if is_detailed(room) {
+        chat.config.presence_interval.as_millis() as u64
+    } else {
+        PRESENCE_COUNT_INTERVAL_MS.into()
+    };
+    if !std::mem::replace(&mut room.state_mut().changes.pending, true) {
+        room.wake_at_ms(room.now().ns / 1_000_000 + interval_ms);
+    }
+}
+
+/// Tells what has gathered.
+pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
+    let changes = std::mem::take(&mut room.state_mut().changes);
+    if !changes.pending {
+        return;
+    }
+    let mut out = String::from(r#"{"room":"#);
+    push_string(&mut out, room.name());
+    let mut except = None;
+    if is_detailed(room) {
+        if changes.is_empty() {
+            return;
+        }
+        except = changes.only_one();
+        push_members(room, &mut out, "joined", &changes.joined);
+        if !changes.left.is_empty() {
+            out.push_str(r#","left":"#);
+            super::participants::Sharing(&changes.left).push_json(&mut out);
+        }
+        push_members(room, &mut out, "updated", &changes.updated);
+    }
+    out.push_str(r#","count":"#);
+    push_number(&mut out, room.member_count() as u64);
+    out.push('}');
+    room.broadcast(Audience::Listeners(except), "presence", &out);
+}
+
+fn push_members(room: ChatRoomRef<'_, '_>, out: &mut String, key: &str, sids: &[Sid]) {
+    if sids.is_empty() {
+        return;
+    }
+    out.push_str(",\"");
+    out.push_str(key);
+    out.push_str("\":");
+    let members = sids.iter().filter_map(|sid| Some((sid, room.member(*sid)?)));
+    push_participants(members, out);
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.joined.is_empty() && self.left.is_empty() && self.updated.is_empty()
+    }
+
+    /// Whom the changes are all about: there is nothing in them to tell it.
+    fn only_one(&self) -> Option<Sid> {
+        match (&self.joined[..], &self.left[..], &self.updated[..]) {
+            ([sid], [], []) | ([], [], [sid]) => Some(*sid),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `signal {to, data}`: WebRTC offers, answers and candidates, to one socket.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use throng_protocol::socketio::check_placeholders;
+
+use super::error::Error;
+use super::json::{object, present};
+use super::leave::OK;
+use super::{Chat, ChatSocket};
+use crate::app::{Event, Relay};
+use crate::codec;
+use crate::ids::Sid;
+
+#[derive(Deserialize)]
+struct Args<'a> {
+    #[serde(borrow)]
+    to: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+pub(super) fn on_event(
+    chat: &Chat,
+    socket: ChatSocket<'_, '_>,
+    event: Event<'_>,
+) -> Result<(), Error> {
+    let args = object::<Args<'_>>(&event)?;
+    if args.to.is_empty() {
+        return Err(Error::Invalid("to is empty"));
+    }
+    let data = args.data.ok_or(Error::Invalid("data is missing"))?.get();
+    let binary: usize = event.attachments.iter().map(|part| part.len()).sum();
+    if data.len() + binary > chat.config.message_bytes_max {
+        return Err(Error::TooLarge);
+    }
+    check_placeholders(data, event.attachments.len() as u32)
+        .map_err(|_| Error::Invalid("_placeholder is reserved for binary"))?;
+    let to = Sid::parse(&args.to).ok_or(Error::NotFound)?;
+    let from = socket.sid();
+    let mut out = String::from(r#"{"from":"#);
+    socket.session().push_json(from, &mut out);
+    out.push_str(r#","data":"#);
+    out.push_str(data);
+    out.push('}');
+    let answer = |json: &str| event.ack.map(|id| codec::ack_frame(id, json, &[]));
+    socket.relay(Relay {
+        to,
+        frame: codec::event_frame("signal", &out, event.attachments, None),
+        from,
+        delivered: answer(OK),
+        missing: answer(&Error::NotFound.to_json()),
+    });
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The time as a turn sees it: read once, passed on as an argument.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// One moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Nanoseconds since the host's shards started, the same clock on all of them.
+    pub ns: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+impl Now {
+    /// Milliseconds since the shards started; wraps after 49 days.
+    pub fn ms(self) -> u32 {
+        (self.ns / 1_000_000) as u32
+    }
+}
+
+/// Where moments are read from.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that starts now; shards share copies of one.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Nanoseconds since the start.
+    pub fn ns(self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+
+    /// The present moment.
+    pub fn now(self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { ns: self.ns(), wall_ms: wall.as_millis() as u64 }
+    }
+}

@@ -1,0 +1,210 @@
+//! The settings: what was written, and what the program needs.
+//!
+//! [`Settings`] is what was written, as text and with its origin: defaults < TOML file <
+//! environment < flags. [`Config`] is what the program needs, parsed from it into types once, at
+//! start-up. One table ([`GROUPS`]) names every setting with its default, meaning and parser; the
+//! environment, the flags, the help text, the file's keys and `throng config` all follow from it.
+//!
+//! Invariants: nothing written is ignored (an unknown key in the file and a setting whose feature
+//! is not there yet are errors); all problems are reported together, each naming its setting; a
+//! secret is never printed; [`Config::default`] is what the table's defaults parse to.
+
+mod check;
+mod parse;
+mod settings;
+mod show;
+mod table;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{error, fmt, thread};
+
+use crate::limits::FRAGMENTS_MAX;
+
+pub use settings::{Settings, Written};
+pub use table::{GROUPS, Group, Preset, Setting};
+pub use types::{CorsOrigins, LogFormat, Origin, Rate, SlowConsumer};
+
+/// What the program needs to know, in types. Its documented defaults are [`Config::default`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `HOST`: the address clients connect to; none means all of them, IPv4 and IPv6.
+    pub host: Option<IpAddr>,
+    /// `PORT`; 0 lets the kernel choose one.
+    pub port: u16,
+    /// `MAX_WORKERS`: how many shards, at least one.
+    pub workers: usize,
+    /// `MAX_CONNECTIONS` of the whole host.
+    pub connections_max: u32,
+    /// `MAX_CONNECTIONS_PER_IP`, an IPv6 address being its /64; 0 means no limit.
+    pub connections_per_ip_max: u32,
+    /// `MESSAGE_RATE_LIMIT` of one user.
+    pub message_rate: Rate,
+    /// `TYPING_RATE_LIMIT` of one user.
+    pub typing_rate: Rate,
+    /// `MAX_MESSAGE_BYTES`: one message's body.
+    pub message_bytes_max: usize,
+    /// `MAX_PAYLOAD`: one Engine.IO packet, in bytes.
+    pub payload_bytes_max: usize,
+    /// Fragments one WebSocket message may come in. Not a setting: only conformance suites need
+    /// more than the default.
+    pub fragments_max: u32,
+    /// `PING_INTERVAL` of Engine.IO.
+    pub ping_interval: Duration,
+    /// `PING_TIMEOUT` of Engine.IO.
+    pub ping_timeout: Duration,
+    /// `CONNECT_TIMEOUT`: how long a client may take to join its first namespace.
+    pub connect_timeout: Duration,
+    /// `HANDSHAKE_TIMEOUT`: how long a connection may take to send its first request.
+    pub handshake_timeout: Duration,
+    /// `OUTBOX_BYTES`: what a connection may owe before the slow-consumer policy acts.
+    pub outbox_bytes_max: usize,
+    /// `SLOW_CONSUMER`: that policy.
+    pub slow_consumer: SlowConsumer,
+    /// `FLUSH_INTERVAL`: extra delay in which frames are gathered; with zero they leave each turn.
+    pub flush_interval: Duration,
+    /// `PRESENCE_INTERVAL`: how long presence changes of a room are gathered.
+    pub presence_interval: Duration,
+    /// `HISTORY_SIZE`: how many messages of a room are kept for those who join.
+    pub history_size: usize,
+    /// `HISTORY_TTL`: and for how long.
+    pub history_ttl: Duration,
+    /// `ROOMS_PER_SOCKET`: how many rooms one connection may be in.
+    pub rooms_per_socket_max: usize,
+    /// `CORS_ORIGINS`: whose pages may connect, besides the engine's own.
+    pub cors_origins: CorsOrigins,
+    /// `RESERVED_NAMES`: user names nobody may take, in lower case.
+    pub reserved_names: Vec<String>,
+    /// `BLOCKED_NAMES`: further ones, in lower case.
+    pub blocked_names: Vec<String>,
+    /// `DRAIN_TIMEOUT`: how long a shutdown may take.
+    pub drain_timeout: Duration,
+    /// `LOG`: a filter in the syntax of `tracing_subscriber::EnvFilter`, known to be valid.
+    pub log: String,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+    /// `DATA_DIR`: where the embedded store will live.
+    pub data_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 5000,
+            workers: cores(),
+            connections_max: 1_000_000,
+            connections_per_ip_max: 50,
+            message_rate: Rate::per_minute(30),
+            typing_rate: Rate::per_minute(10),
+            message_bytes_max: 64 << 10,
+            payload_bytes_max: 1_000_000,
+            fragments_max: FRAGMENTS_MAX,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            handshake_timeout: Duration::from_secs(5),
+            outbox_bytes_max: 1 << 20,
+            slow_consumer: SlowConsumer::Disconnect,
+            flush_interval: Duration::ZERO,
+            presence_interval: Duration::from_millis(100),
+            history_size: 100,
+            history_ttl: Duration::from_secs(24 * 60 * 60),
+            rooms_per_socket_max: 100,
+            cors_origins: CorsOrigins::None,
+            reserved_names: parse::list(table::RESERVED_NAMES),
+            blocked_names: Vec::new(),
+            drain_timeout: Duration::from_secs(30),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            data_dir: PathBuf::from("./data"),
+        }
+    }
+}
+
+impl Config {
+    /// Parses what was written; a value that does not parse leaves its default and a problem.
+    fn parse(settings: &Settings, problems: &mut Vec<Problem>) -> Self {
+        let mut config = Self::default();
+        for (setting, written) in settings.iter() {
+            if let Err(reason) = setting.apply(&mut config, written.text.trim()) {
+                let line = format!("{}: {reason}", written.describe(setting));
+                problems.push(Problem::new(setting.name, line));
+            }
+        }
+        config
+    }
+}
+
+/// The cores this process may use, cgroup limits and affinity included.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(table::WORKERS_MAX)
+}
+
+/// Settings that passed every check.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program needs.
+    pub config: Config,
+    /// What was written, and where; its `Display` is what `throng config` prints.
+    pub settings: Settings,
+}
+
+/// Reads the settings of all four sources, the later ones winning; `env` and `flag` are asked by a
+/// setting's name.
+///
+/// An empty environment variable counts as not set, since that is how deployment tools write it; an
+/// empty value in the file or as a flag is a value.
+///
+/// # Errors
+/// Every problem found, not only the first; each names the setting that mends it.
+pub fn load(
+    file: Option<&Path>,
+    env: impl Fn(&str) -> Option<OsString>,
+    flag: impl Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let settings = Settings::merge(file, env, flag, &mut problems);
+    let config = Config::parse(&settings, &mut problems);
+    check::relations(&config, &settings, &mut problems);
+    if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(Problems(problems)) }
+}
+
+/// What is wrong with one setting: the operator's fault, and no use to retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting's name, or the file's key or path if it is none of the settings.
+    pub setting: String,
+    line: String,
+}
+
+impl Problem {
+    fn new(setting: impl Into<String>, line: String) -> Self {
+        Self { setting: setting.into(), line }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+/// All that is wrong with the settings, at least one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings need attention:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl error::Error for Problems {}

@@ -1,0 +1,88 @@
+//! The types of settings that std has none for.
+
+use std::time::Duration;
+
+/// How many events one user may cause per window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Events per window; 0 means no limit.
+    pub count: u32,
+    /// The window.
+    pub window: Duration,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self::per_second(0);
+
+    /// `count` events per second, 0 meaning no limit.
+    #[must_use]
+    pub const fn per_second(count: u32) -> Self {
+        Self { count, window: Duration::from_secs(1) }
+    }
+
+    /// `count` events per minute, 0 meaning no limit.
+    #[must_use]
+    pub const fn per_minute(count: u32) -> Self {
+        Self { count, window: Duration::from_secs(60) }
+    }
+
+    /// Whether there is no limit.
+    #[must_use]
+    pub const fn is_unlimited(self) -> bool {
+        self.count == 0
+    }
+}
+
+/// What happens to a connection that owes more than the outbox may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It is closed; the client reconnects and asks for what it missed.
+    Disconnect,
+    /// Its oldest unsent frames are dropped.
+    DropOldest,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A web origin (RFC 6454) as browsers serialise it: lower case, no default port, no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub(super) String);
+
+impl Origin {
+    /// The text an `Origin` header must equal.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whose pages may connect, besides those the engine serves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// No other's.
+    None,
+    /// Everyone's.
+    Any,
+    /// These, compared exactly; at least one.
+    List(Vec<Origin>),
+}
+
+impl CorsOrigins {
+    /// Whether the list allows this `Origin` header; the engine's own origin is not its business.
+    #[must_use]
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Any => true,
+            Self::List(origins) => origins.iter().any(|o| o.as_str().as_bytes() == origin),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Limits that hold over all shards: connections per address, events per user, connections in all.
+//!
+//! The only state shards share. It is touched once per accept, close or limited request, never per
+//! recipient, under one of many small locks; with a limit of 0 it is not touched at all.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+use std::hash::BuildHasher;
+
+use crate::clock::Now;
+use crate::config::{Config, Rate};
+
+const STRIPES: usize = 64;
+/// Entries of a stripe above which those that have recovered are dropped.
+const STRIPE_SWEEP: usize = 1024;
+
+/// What counts as one peer: an IPv4 address, or the /64 of an IPv6 one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct IpKey(u64);
+
+impl From<IpAddr> for IpKey {
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            // No /64 of a real network looks like this.
+            IpAddr::V4(v4) => Self(0xffff_ffff_0000_0000 | u64::from(v4.to_bits())),
+            IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// A map behind many locks.
+struct Striped<V> {
+    stripes: Box<[Mutex<HashMap<u64, V>>]>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<V> Striped<V> {
+    fn new() -> Self {
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self { stripes, hasher: DefaultHashBuilder::default() }
+    }
+
+    /// The key's hash and the stripe that holds it.
+    fn stripe(&self, key: impl Hash) -> (u64, MutexGuard<'_, HashMap<u64, V>>) {
+        let hash = self.hasher.hash_one(key);
+        let stripe = &self.stripes[(hash >> 32) as usize % STRIPES];
+        (hash, stripe.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// `MAX_CONNECTIONS`.
+    Full,
+    /// `MAX_CONNECTIONS_PER_IP`.
+    Ip,
+}
+
+/// Rates of events per user: each key may burst up to the limit, then at its pace (GCRA).
+struct Rates {
+    limit: Rate,
+    /// When the key will have recovered whole, in nanoseconds.
+    recovered_ns: Striped<u64>,
+}
+
+impl Rates {
+    fn new(limit: Rate) -> Self {
+        Self { limit, recovered_ns: Striped::new() }
+    }
+
+    fn admit(&self, user: &str, now: Now) -> bool {
+        if self.limit.is_unlimited() {
+            return true;
+        }
+        let window_ns = self.limit.window.as_nanos() as u64;
+        let cost_ns = (window_ns / u64::from(self.limit.count)).max(1);
+        let (key, mut stripe) = self.recovered_ns.stripe(user);
+        if stripe.len() > STRIPE_SWEEP {
+            stripe.retain(|_, recovered| *recovered > now.ns);
+        }
+        let recovered = stripe.entry(key).or_insert(0);
+        let next = (*recovered).max(now.ns) + cost_ns;
+        let admitted = next <= now.ns + window_ns;
+        if admitted {
+            *recovered = next;
+        }
+        admitted
+    }
+}
+
+/// All shared limits of a host.
+pub struct Limiter {
+    connections: AtomicU32,
+    connections_max: u32,
+    per_ip_max: u32,
+    per_ip: Striped<u32>,
+    messages: Rates,
+    typing: Rates,
+}
+
+impl Limiter {
+    /// The limits that the settings ask for.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            connections: AtomicU32::new(0),
+            connections_max: config.connections_max,
+            per_ip_max: config.connections_per_ip_max,
+            per_ip: Striped::new(),
+            messages: Rates::new(config.message_rate),
+            typing: Rates::new(config.typing_rate),
+        }
+    }
+
+    /// Counts a connection in; [`Limiter::release`] must follow, also after a refusal.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub fn admit(&self, ip: IpKey) -> Result<(), Refused> {
+        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let of_ip = if self.per_ip_max == 0 {
+            0
+        } else {
+            let (key, mut stripe) = self.per_ip.stripe(ip);
+            let count = stripe.entry(key).or_insert(0);
+            *count += 1;
+            *count
+        };
+        if connections > self.connections_max {
+            return Err(Refused::Full);
+        }
+        if of_ip > self.per_ip_max { Err(Refused::Ip) } else { Ok(()) }
+    }
+
+    /// Counts a connection out.
+    pub fn release(&self, ip: IpKey) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.per_ip_max == 0 {
+            return;
+        }
+        let (key, mut stripe) = self.per_ip.stripe(ip);
+        if let Some(count) = stripe.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                stripe.remove(&key);
+            }
+        }
+        if stripe.len() * 4 < stripe.capacity() {
+            let keep = stripe.len() * 2;
+            stripe.shrink_to(keep);
+        }
+    }
+
+    /// Whether the user may send a message now.
+    pub fn admit_message(&self, user: &str, now: Now) -> bool {
+        self.messages.admit(user, now)
+    }
+
+    /// Whether the user may send a typing event now.
+    pub fn admit_typing(&self, user: &str, now: Now) -> bool {
+        self.typing.admit(user, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { ns: seconds * 1_000_000_000, wall_ms: 0 }
+    }
+
+    #[test]
+    fn a_user_may_burst_and_then_keeps_the_pace() {
+        let limits =
+            Limiter::new(&Config { message_rate: Rate::per_minute(3), ..Config::default() });
+        let sent = |time| (0..5).filter(|_| limits.admit_message("ann", time)).count();
+        assert_eq!(sent(at(100)), 3);
+        assert_eq!(sent(at(119)), 0);
+        assert_eq!(sent(at(120)), 1);
+        assert_eq!(sent(at(1000)), 3);
+        assert!(limits.admit_message("bob", at(1000)));
+    }
+
+    #[test]
+    fn addresses_are_counted_by_ipv4_and_by_ipv6_network() {
+        let config = Config { connections_per_ip_max: 1, ..Config::default() };
+        let limits = Limiter::new(&config);
+        let key = |ip: &str| IpKey::from(ip.parse::<IpAddr>().expect("an address"));
+        assert_eq!(limits.admit(key("2001:db8::1")), Ok(()));
+        assert_eq!(limits.admit(key("2001:db8::2")), Err(Refused::Ip));
+        assert_eq!(limits.admit(key("2001:db8:0:1::1")), Ok(()));
+        assert_eq!(limits.admit(key("10.0.0.1")), Ok(()));
+        assert_eq!(limits.admit(key("::ffff:10.0.0.1")), Err(Refused::Ip));
+        for _ in 0..2 {
+            limits.release(key("10.0.0.1"));
+        }
+        assert_eq!(limits.admit(key("10.0.0.1")), Ok(()));
+    }
+
+    #[test]
+    fn the_host_has_a_limit_too() {
+        let limits = Limiter::new(&Config { connections_max: 2, ..Config::default() });
+        let key = IpKey::default();
+        assert_eq!([limits.admit(key), limits.admit(key)], [Ok(()); 2]);
+        assert_eq!(limits.admit(key), Err(Refused::Full));
+        limits.release(key);
+        limits.release(key);
+        assert_eq!(limits.admit(key), Ok(()));
+    }
+}

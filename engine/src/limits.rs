@@ -1,0 +1,85 @@
+//! Every fixed capacity of the engine. What an operator may change stands in `config`.
+
+/// Bytes of a request head; more is refused with 431.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header lines of a request head; more is refused with 431.
+pub const HEADERS_MAX: usize = 64;
+
+/// Fragments one WebSocket message may come in.
+pub const FRAGMENTS_MAX: u32 = 1024;
+/// Pings of one received chunk that are answered each; of more only the last is answered.
+pub const PONGS_PER_CHUNK_MAX: usize = 16;
+
+/// Nesting of arrays and objects in a request's arguments.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Bytes of a room's name.
+pub const ROOM_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a participant's metadata (JSON text).
+pub const METADATA_BYTES_MAX: usize = 4096;
+/// Bytes of a message's `clientId`.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+/// Characters of a user's name.
+pub const USER_NAME_CHARS_MAX: usize = 32;
+/// Participants given at once (`join`, `participants`, `/api/rooms/{id}`).
+pub const PARTICIPANTS_PER_PAGE_MAX: usize = 1000;
+/// Messages given at once by `history`.
+pub const HISTORY_PER_PAGE_MAX: usize = 100;
+/// Bytes of a list in one answer: a page ends early rather than overrun an outbox.
+pub const REPLY_LIST_BYTES_MAX: usize = 256 << 10;
+/// Binary parts in one answer: official clients refuse packets with more than ten.
+pub const REPLY_ATTACHMENTS_MAX: usize = 10;
+/// Participants of a room above which presence is only counted.
+pub const PRESENCE_DETAIL_MAX: usize = 1000;
+/// How long presence of such a room is gathered, in milliseconds.
+pub const PRESENCE_COUNT_INTERVAL_MS: u32 = 1000;
+/// Members one room may have.
+pub const ROOM_MEMBERS_MAX: usize = 1 << 20;
+
+/// Bytes of recent messages one shard keeps in memory, over all its rooms.
+pub const HISTORY_BYTES_PER_SHARD_MAX: usize = 64 << 20;
+/// How often expired messages and limits are swept, in milliseconds.
+pub const SWEEP_INTERVAL_MS: u32 = 1000;
+
+/// Batches one shard may have waiting for another.
+pub const MESH_BATCHES_MAX: usize = 64;
+/// Envelopes held back for a shard above which publishing to it is refused.
+pub const MESH_BACKLOG_MAX: usize = 16_384;
+/// Requests of the control thread that one shard may have waiting.
+pub const CONTROL_REQUESTS_MAX: usize = 256;
+
+/// Connections the control thread serves at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// How long the control thread waits for a shard's answer, in milliseconds.
+pub const SHARD_ANSWER_MS: u64 = 2000;
+/// How long a client of the control thread may take to send a request's head, in milliseconds.
+pub const HTTP_HEAD_MS: u64 = 10_000;
+/// Rooms given at once by `/api/rooms`.
+pub const ROOMS_PER_PAGE_MAX: usize = 1000;
+
+/// Slots of a ring beyond its share of the wanted connections: refusals need one to be said in.
+pub const SPARE_SLOTS: u64 = 256;
+/// How uneven the kernel may spread connections over shards: slots per share, in percent.
+pub const SLOT_SPREAD_PERCENT: u64 = 125;
+
+/// How long a closing connection may take to read its last bytes, in milliseconds.
+pub const LINGER_MS: u32 = 2000;
+/// Bytes a closing connection may still send before it is cut.
+pub const LINGER_BYTES_MAX: u32 = 256 * 1024;
+
+/// Connections come and gone after which a shard gives free memory back.
+pub const RELEASE_AFTER_CHURN: u64 = 500;
+
+/// Longest wait in the shard's own ring; the executor's other tasks run at least so often.
+pub const PARK_MS_MAX: u32 = 10;
+/// Time without any event after which a shard sleeps in glommio instead of its ring.
+pub const IDLE_MS: u32 = 1000;
+
+/// Connections closed per second while draining, at the least.
+pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
+/// Share of `DRAIN_TIMEOUT` over which connections are closed, in percent.
+pub const DRAIN_SPREAD_PERCENT: u32 = 60;
+
+const _: () = assert!(MESH_BATCHES_MAX.is_power_of_two());
+const _: () = assert!(LINGER_MS < 5000, "a drain must outlast a lingering close");
+const _: () = assert!(PARK_MS_MAX < IDLE_MS);
+const _: () = assert!(HISTORY_PER_PAGE_MAX <= PARTICIPANTS_PER_PAGE_MAX);

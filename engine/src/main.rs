@@ -1,0 +1,112 @@
+//! The binary `throng`.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mimalloc::MiMalloc;
+use throng::chat::Chat;
+use throng::cli::{self, Command};
+use throng::config::{Config, LogFormat};
+use throng::host::{Facts, Host, Seat};
+use throng::limits::HISTORY_BYTES_PER_SHARD_MAX;
+use throng_bridge::{Memory, MemoryLimits, Port};
+use throng_ring::preflight;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let (command, loaded) = match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit.report(),
+    };
+    let done = match command {
+        Command::ShowConfig => {
+            print!("{}", loaded.settings);
+            Ok(())
+        }
+        Command::Check => check(&loaded.config),
+        Command::Run => run(loaded.config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("throng: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `throng check`: the settings have been found good; now the host.
+fn check(config: &Config) -> Result<(), Box<dyn Error>> {
+    println!("settings  ok");
+    let host = preflight::check().map_err(|faults| {
+        let lines = faults.iter().map(|fault| format!("\n  {}: {}", fault.what, fault.mend));
+        format!("this host cannot run the engine:{}", lines.collect::<String>())
+    })?;
+    let facts = Facts::new(config, &host);
+    println!("kernel    ok ({})", facts.kernel);
+    println!("io_uring  ok (operations, direct descriptors, buffer rings)");
+    println!("backlog   {} (net.core.somaxconn)", host.backlog_max);
+    println!("files     {} (RLIMIT_NOFILE)", host.open_files_max);
+    match &facts.shortfall {
+        None => println!("capacity  ok ({} connections)", facts.connections_max),
+        Some(why) => println!("capacity  {} connections: {why}", facts.connections_max),
+    }
+    println!("redis     off\nstore     memory (nothing is kept over a restart yet)");
+    Ok(())
+}
+
+fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    start_log(&config);
+    let shown = config.clone();
+    let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells);
+    let host = Host::start(config, app, memory)?;
+    greet(&shown, &host);
+    host.run()
+}
+
+fn memory(seat: &Seat<'_>) -> Box<dyn Port> {
+    let limits = MemoryLimits {
+        messages_per_room: seat.config.history_size,
+        ttl_ms: seat.config.history_ttl.as_millis() as u64,
+        bytes_max: HISTORY_BYTES_PER_SHARD_MAX,
+    };
+    Box::new(Memory::new(limits, seat.id_prefix))
+}
+
+/// The first lines: where to look, and what was found.
+fn greet(config: &Config, host: &Host<Chat>) {
+    let facts = host.facts();
+    let name = config.host.map_or("localhost".into(), |host| host.to_string());
+    let name = if name.contains(':') { format!("[{name}]") } else { name };
+    let base = format!("http://{name}:{}", host.port());
+    println!("throng {} on Linux {}", env!("CARGO_PKG_VERSION"), facts.kernel);
+    println!("  clients   {base}  (Socket.IO over WebSocket)");
+    println!("  health    {base}/health");
+    println!("  metrics   {base}/metrics");
+    println!("  rooms     {base}/api/rooms");
+    println!(
+        "  capacity  {} connections on {} shards; messages in memory",
+        facts.connections_max, facts.shards
+    );
+    if let Some(why) = &facts.shortfall {
+        println!("  limit     {why}");
+    }
+    if config.flush_interval > Duration::ZERO {
+        println!("  sends     gathered for {:?} (FLUSH_INTERVAL)", config.flush_interval);
+    }
+}
+
+fn start_log(config: &Config) {
+    // The filter was found valid with the settings.
+    let filter = EnvFilter::new(&config.log);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

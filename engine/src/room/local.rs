@@ -1,0 +1,187 @@
+//! The members that one shard has of each room: what a broadcast walks.
+//!
+//! Invariant: a connection's [`Membership`] and its [`Seat`] point at each other. Whoever moves a
+//! seat is told whose membership to mend.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::ids::RoomId;
+
+/// A member: its connection's slot (24 bits) and whether it listens to presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seat(u32);
+
+const LISTENS: u32 = 1 << 31;
+
+impl Seat {
+    /// The connection's slot.
+    pub fn slot(self) -> u32 {
+        self.0 & !LISTENS
+    }
+
+    /// Whether it is among the listeners.
+    pub fn listens(self) -> bool {
+        self.0 & LISTENS != 0
+    }
+}
+
+/// A connection's side of being a member: 8 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// Index of the room on this shard.
+    pub room: u32,
+    seat: u32,
+}
+
+/// A seat that moved: the membership of `slot` in `room` is now `to`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    slot: u32,
+    to: Membership,
+}
+
+impl Moved {
+    /// The connection whose membership must be mended.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// Mends it.
+    pub fn mend(self, memberships: &mut [Membership]) {
+        if let Some(it) = memberships.iter_mut().find(|it| it.room == self.to.room) {
+            *it = self.to;
+        }
+    }
+}
+
+struct LocalRoom {
+    id: RoomId,
+    name: Arc<str>,
+    seats: Vec<Seat>,
+}
+
+/// All rooms that have a member on this shard.
+#[derive(Default)]
+pub struct LocalRooms {
+    rooms: Vec<Option<LocalRoom>>,
+    free: Vec<u32>,
+    by_id: HashMap<RoomId, u32>,
+    by_name: HashMap<Arc<str>, u32>,
+}
+
+impl LocalRooms {
+    /// The room on this shard, by its name.
+    pub fn find(&self, name: &str) -> Option<(u32, RoomId)> {
+        let index = *self.by_name.get(name)?;
+        Some((index, self.rooms[index as usize].as_ref()?.id))
+    }
+
+    /// The room on this shard, by its id.
+    pub fn index_of(&self, id: RoomId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The id and name of a room by its index.
+    pub fn room(&self, index: u32) -> Option<(RoomId, &Arc<str>)> {
+        self.rooms.get(index as usize)?.as_ref().map(|room| (room.id, &room.name))
+    }
+
+    /// The members of a room that are on this shard.
+    pub fn seats(&self, id: RoomId) -> &[Seat] {
+        let room = self.by_id.get(&id).and_then(|&index| self.rooms[index as usize].as_ref());
+        room.map_or(&[], |room| &room.seats)
+    }
+
+    /// Rooms with a member here.
+    pub fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Seats a connection that is not yet a member.
+    pub fn add(&mut self, id: RoomId, name: &Arc<str>, slot: u32, listens: bool) -> Membership {
+        let index = self.by_id.get(&id).copied().unwrap_or_else(|| self.open(id, name));
+        let room = self.rooms[index as usize].as_mut().expect("an index of by_id is a room");
+        room.seats.push(Seat(slot | if listens { LISTENS } else { 0 }));
+        Membership { room: index, seat: room.seats.len() as u32 - 1 }
+    }
+
+    /// Changes whether a member listens.
+    pub fn set_listens(&mut self, membership: Membership, listens: bool) {
+        if let Some(Some(room)) = self.rooms.get_mut(membership.room as usize) {
+            let seat = &mut room.seats[membership.seat as usize];
+            *seat = Seat(seat.slot() | if listens { LISTENS } else { 0 });
+        }
+    }
+
+    /// Ends a membership. The last member's seat takes the free place: its membership moved.
+    pub fn remove(&mut self, membership: Membership) -> Option<Moved> {
+        let room = self.rooms[membership.room as usize].as_mut()?;
+        room.seats.swap_remove(membership.seat as usize);
+        let moved = room.seats.get(membership.seat as usize).map(|seat| seat.slot());
+        if room.seats.is_empty() {
+            self.close(membership.room);
+        } else if room.seats.len() * 4 < room.seats.capacity() {
+            room.seats.shrink_to(room.seats.len() * 2);
+        }
+        moved.map(|slot| Moved { slot, to: membership })
+    }
+
+    fn open(&mut self, id: RoomId, name: &Arc<str>) -> u32 {
+        let room = LocalRoom { id, name: Arc::clone(name), seats: Vec::new() };
+        let index = self.free.pop().unwrap_or(self.rooms.len() as u32);
+        if index as usize == self.rooms.len() {
+            self.rooms.push(None);
+        }
+        self.rooms[index as usize] = Some(room);
+        self.by_id.insert(id, index);
+        self.by_name.insert(Arc::clone(name), index);
+        index
+    }
+
+    fn close(&mut self, index: u32) {
+        let Some(room) = self.rooms[index as usize].take() else { return };
+        self.by_id.remove(&room.id);
+        // A room that died and came back has another id under the same name.
+        if self.by_name.get(&room.name) == Some(&index) {
+            self.by_name.remove(&room.name);
+        }
+        self.free.push(index);
+        if self.by_id.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaving_member_moves_the_last_seat_and_its_membership() {
+        let mut rooms = LocalRooms::default();
+        let (id, name) = (RoomId::new(0, 1), Arc::from("lobby"));
+        let mut memberships: Vec<_> =
+            (10..14).map(|slot| vec![rooms.add(id, &name, slot, slot % 2 == 0)]).collect();
+        let gone = memberships.remove(1);
+        let moved = rooms.remove(gone[0]).expect("the last seat moved");
+        assert_eq!(moved.slot(), 13);
+        moved.mend(&mut memberships[2]);
+        for (slot, listens, mine) in [(10, true, 0), (12, true, 1), (13, false, 2)] {
+            let seat = rooms.seats(id)[memberships[mine][0].seat as usize];
+            assert_eq!((seat.slot(), seat.listens()), (slot, listens));
+        }
+        assert_eq!(rooms.remove(memberships[2][0]).map(Moved::slot), Some(12));
+    }
+
+    #[test]
+    fn the_last_member_closes_the_room() {
+        let mut rooms = LocalRooms::default();
+        let name = Arc::from("lobby");
+        let membership = rooms.add(RoomId::new(0, 1), &name, 3, true);
+        assert!(rooms.find("lobby").is_some());
+        assert_eq!(rooms.remove(membership), None);
+        assert_eq!((rooms.find("lobby"), rooms.count()), (None, 0));
+    }
+}

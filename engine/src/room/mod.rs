@@ -1,0 +1,7 @@
+//! Rooms: their home, where everything single is kept, and their members on each shard.
+
+mod home;
+mod local;
+
+pub use home::{Answer, HomeRoom, Homes, Room, Unavailable};
+pub use local::{LocalRooms, Membership, Seat};
