@@ -1,0 +1,105 @@
+# Everything about Throng in two commands: `make run` starts it, `make test` checks all of it.
+# Each step also stands alone; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+ifeq ($(CI),true)
+export CARGO_TERM_COLOR := never
+endif
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+NODE_TESTS := tests/node
+PYTHON_TESTS := tests/python
+NODE_MAJOR_MIN := 20
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export THRONG_BIN ?= $(TARGET)/release/throng
+export THRONG_ECHO ?= $(TARGET)/release/examples/echo
+
+say = @echo "==> $(1)"
+
+.PHONY: help run test setup setup-rust setup-python setup-node lint build \
+        test-rust test-node test-python test-conformance clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup-rust ## build the engine and start it on port 5000
+	$(call say,starting the engine)
+	@cargo run --release -p throng --bin throng
+
+test: setup lint build test-rust test-node test-python test-conformance ## set up, lint, build and run every suite
+
+setup: setup-rust setup-python setup-node ## make ready for every suite
+
+setup-rust: ## check for cargo and a C compiler
+	$(call say,checking for cargo and a C compiler)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || $(call install,gcc libc6-dev)
+	@command -v cc >/dev/null || { echo "a C compiler is missing: install gcc or clang"; exit 1; }
+
+setup-python: $(VENV)/.ready ## make .venv with what the Python suites use
+
+$(VENV)/.ready: $(PYTHON_TESTS)/requirements.txt
+	$(call say,setting up Python in $(VENV))
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3 python3-venv)
+	@python3 -c 'import ensurepip, venv' || { echo "python3 with venv is missing"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 3.11 or newer is needed"; exit 1; }
+	@python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+setup-node: $(NODE_TESTS)/node_modules/.ready ## install what the Node suite uses
+
+$(NODE_TESTS)/node_modules/.ready: $(NODE_TESTS)/package-lock.json
+	$(call say,setting up Node in $(NODE_TESTS))
+	@command -v node >/dev/null && command -v npm >/dev/null || $(call install,nodejs npm)
+	@command -v node >/dev/null || { echo "node is missing: install Node.js $(NODE_MAJOR_MIN) or newer"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing: it comes with Node.js"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < $(NODE_MAJOR_MIN) ? 1 : 0)' \
+	  || { echo "node $$(node --version) is too old: $(NODE_MAJOR_MIN) or newer is needed"; exit 1; }
+	@npm ci --prefix $(NODE_TESTS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+lint: setup-rust ## formatting, clippy and documentation, warnings denied
+	$(call say,cargo fmt --check)
+	@cargo fmt --all --check
+	$(call say,cargo clippy)
+	@cargo clippy --workspace --all-targets -- -D warnings
+	$(call say,cargo doc)
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+build: setup-rust ## the engine and its examples, optimised
+	$(call say,building the release)
+	@cargo build --release -p throng --bins --examples
+
+test-rust: setup-rust ## unit and integration tests of the workspace
+	$(call say,cargo test)
+	@cargo test --workspace
+
+test-node: setup-node build ## the engine under the stock JavaScript client
+	$(call say,Node suite)
+	@cd $(NODE_TESTS) && node --test --test-concurrency=1 *.test.mjs
+
+test-python: setup-python build ## the engine under the stock Python client and under hostile input
+	$(call say,Python suite)
+	@$(PYTHON) -m pytest $(PYTHON_TESTS)
+
+test-conformance: setup-python build ## the WebSocket stack under Autobahn's cases
+	$(call say,WebSocket conformance)
+	@$(PYTHON) tests/conformance/autobahn.py
+
+clean: ## remove what was built and installed
+	@rm -rf target $(VENV) $(NODE_TESTS)/node_modules
+
+# Installs Debian packages where that is possible without asking anyone; otherwise says what is missing.
+define install
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "==> installing $(1)"; apt-get update -qq && \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+  else echo "missing: install $(1) with your package manager"; fi; }
+endef
