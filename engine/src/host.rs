@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::fs;
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use throng_bridge::Port;
@@ -22,7 +24,7 @@ use crate::control::{Control, Line, Signals};
 use crate::handover::{self, HandedOver, HttpDoor};
 use crate::ids::Entropy;
 use crate::limiter::Limiter;
-use crate::limits::{CONTROL_REQUESTS_MAX, SLOT_SPREAD_PERCENT, SPARE_SLOTS};
+use crate::limits::{CONTROL_REQUESTS_MAX, PORT_CLAIM_MS, SLOT_SPREAD_PERCENT, SPARE_SLOTS};
 use crate::mesh::{Door, Mesh};
 use crate::metrics::Cells;
 use crate::shard::{Parts, Shard};
@@ -242,10 +244,8 @@ fn listen(config: &Config) -> Result<Vec<Listener>, Box<dyn Error>> {
         }
         None => format!("cannot listen on port {} (PORT): {error}", config.port),
     };
-    // Listeners share the port with each other, and would share it with another engine as well.
     if config.port != 0 {
-        let host = config.host.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-        drop(TcpListener::bind((host, config.port)).map_err(named)?);
+        claim(config).map_err(named)?;
     }
     let first = Listener::bind(config.host, config.port).map_err(named)?;
     let port = first.local_addr()?.port();
@@ -254,6 +254,22 @@ fn listen(config: &Config) -> Result<Vec<Listener>, Box<dyn Error>> {
         listeners.push(Listener::bind(config.host, port).map_err(named)?);
     }
     Ok(listeners)
+}
+
+/// Makes sure that nobody else listens on the port: listeners share it with each other, and would
+/// share it with another engine as well. One that has just ended may hold it a moment longer, until
+/// the kernel has taken its rings apart.
+fn claim(config: &Config) -> io::Result<()> {
+    let host = config.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let deadline = Instant::now() + Duration::from_millis(PORT_CLAIM_MS);
+    loop {
+        match TcpListener::bind((host, config.port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            bound => return bound.map(drop),
+        }
+    }
 }
 
 /// The cores this process may use.

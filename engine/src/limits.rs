@@ -61,6 +61,9 @@ pub const SPARE_SLOTS: u64 = 256;
 /// How uneven the kernel may spread connections over shards: slots per share, in percent.
 pub const SLOT_SPREAD_PERCENT: u64 = 125;
 
+/// How long a start waits for a port that is taken, in milliseconds.
+pub const PORT_CLAIM_MS: u64 = 1000;
+
 /// How long a closing connection may take to read its last bytes, in milliseconds.
 pub const LINGER_MS: u32 = 2000;
 /// Bytes a closing connection may still send before it is cut.

@@ -1,5 +1,7 @@
 //! The connections of one shard: a row each, by slot, and what they owe.
 
+use std::collections::VecDeque;
+
 use throng_protocol::engineio::Heartbeat;
 use throng_protocol::{socketio, ws};
 use throng_ring::{BySlot, Conn, Frame};
@@ -123,7 +125,8 @@ pub enum Queued {
 pub struct Table<A: App> {
     rows: BySlot<Row<A>>,
     arena: Arena,
-    dirty: Vec<u32>,
+    /// Connections to flush, in the order in which something was queued for them.
+    dirty: VecDeque<u32>,
     owed_bytes_max: usize,
     policy: SlowConsumer,
 }
@@ -132,7 +135,7 @@ impl<A: App> Table<A> {
     /// An empty table, whose connections may owe so many bytes before the policy acts.
     pub fn new(owed_bytes_max: usize, policy: SlowConsumer) -> Self {
         let rows = BySlot::default();
-        Self { rows, arena: Arena::default(), dirty: Vec::new(), owed_bytes_max, policy }
+        Self { rows, arena: Arena::default(), dirty: VecDeque::new(), owed_bytes_max, policy }
     }
 
     /// Places a new connection.
@@ -217,7 +220,7 @@ impl<A: App> Table<A> {
         let row = self.rows.obtain(slot);
         if !row.dirty {
             row.dirty = true;
-            self.dirty.push(slot);
+            self.dirty.push_back(slot);
         }
     }
 
@@ -228,7 +231,7 @@ impl<A: App> Table<A> {
 
     /// The next connection to flush, taken off the list.
     pub fn next_dirty(&mut self) -> Option<u32> {
-        let slot = self.dirty.pop()?;
+        let slot = self.dirty.pop_front()?;
         self.rows.obtain(slot).dirty = false;
         Some(slot)
     }
