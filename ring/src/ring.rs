@@ -357,10 +357,23 @@ impl Ring {
         self.push(entry, Tag::of(Op::Send, conn.slot, conn.generation))
     }
 
+    /// Cancels what is in flight, by its tag: the kernel finds that in a hash table, while a search
+    /// by descriptor walks all operations of the ring, so that closing n connections took n² steps.
     pub(crate) fn cancel(&mut self, conn: Conn) -> io::Result<()> {
-        let all = types::CancelBuilder::fd(types::Fixed(conn.slot)).all();
-        let cancel = opcode::AsyncCancel2::new(all).build();
-        self.push(cancel, Tag::of(Op::Cancel, conn.slot, conn.generation))
+        let flags = self.slots.row(conn.slot).flags;
+        let tag = Tag::of(Op::Cancel, conn.slot, conn.generation);
+        for (flag, op) in [(Flags::RECV, Op::Recv), (Flags::SEND, Op::Send)] {
+            if flags.has(flag) {
+                let target = Tag::of(op, conn.slot, conn.generation);
+                self.push(opcode::AsyncCancel::new(target.into()).build(), tag)?;
+            }
+        }
+        if flags.has(Flags::OTHER) {
+            // Rare and short: a shutdown, a connect.
+            let all = types::CancelBuilder::fd(types::Fixed(conn.slot)).all();
+            self.push(opcode::AsyncCancel2::new(all).build(), tag)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn queue_close(&mut self, conn: Conn) -> io::Result<()> {

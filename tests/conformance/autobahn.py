@@ -106,6 +106,7 @@ def summarise(results, seconds):
         f"conformance {state}: {len(results)} cases, {len(failed)} failed ({counted})"
         f" in {seconds:.0f} s"
     )
+    print(f"conformance: {len(results) - len(failed)} passed, {len(failed)} failed")
     return not failed
 
 
