@@ -92,6 +92,17 @@ impl Facts {
     }
 }
 
+/// Looks whether this host can run the engine.
+///
+/// # Errors
+/// All that it lacks, each with the way to mend it.
+pub fn examine() -> Result<HostFacts, String> {
+    preflight::check().map_err(|faults| {
+        let lines = faults.iter().map(|fault| format!("\n  {}: {}", fault.what, fault.mend));
+        format!("this host cannot run the engine:{}", lines.collect::<String>())
+    })
+}
+
 fn slots_per_shard(config: &Config, host: &HostFacts) -> u32 {
     let share = u64::from(config.connections_max).div_ceil(config.workers as u64);
     let wanted = share * SLOT_SPREAD_PERCENT / 100 + SPARE_SLOTS;
@@ -108,10 +119,7 @@ impl<A: App + Send> Host<A> {
         app: impl Fn(&Seat<'_>) -> A,
         bridge: impl Fn(&Seat<'_>) -> Box<dyn Port>,
     ) -> Result<Self, Box<dyn Error>> {
-        let host = preflight::check().map_err(|faults| {
-            let lines = faults.iter().map(|fault| format!("\n  {}: {}", fault.what, fault.mend));
-            format!("this host cannot run the engine:{}", lines.collect::<String>())
-        })?;
+        let host = examine()?;
         let config = Arc::new(config);
         let slots = slots_per_shard(&config, &host);
         let listeners = listen(&config)?;

@@ -10,10 +10,9 @@ use mimalloc::MiMalloc;
 use throng::chat::Chat;
 use throng::cli::{self, Command};
 use throng::config::{Config, LogFormat};
-use throng::host::{Facts, Host, Seat};
+use throng::host::{Facts, Host, Seat, examine};
 use throng::limits::HISTORY_BYTES_PER_SHARD_MAX;
 use throng_bridge::{Memory, MemoryLimits, Port};
-use throng_ring::preflight;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -44,10 +43,7 @@ fn main() -> ExitCode {
 /// `throng check`: the settings have been found good; now the host.
 fn check(config: &Config) -> Result<(), Box<dyn Error>> {
     println!("settings  ok");
-    let host = preflight::check().map_err(|faults| {
-        let lines = faults.iter().map(|fault| format!("\n  {}: {}", fault.what, fault.mend));
-        format!("this host cannot run the engine:{}", lines.collect::<String>())
-    })?;
+    let host = examine()?;
     let facts = Facts::new(config, &host);
     println!("kernel    ok ({})", facts.kernel);
     println!("io_uring  ok (operations, direct descriptors, buffer rings)");

@@ -37,11 +37,7 @@ pub struct Join {
     ack: Option<u64>,
 }
 
-pub(super) fn on_event(
-    _chat: &Chat,
-    socket: ChatSocket<'_, '_>,
-    event: Event<'_>,
-) -> Result<(), Error> {
+pub(super) fn on_event(socket: ChatSocket<'_, '_>, event: Event<'_>) -> Result<(), Error> {
     no_attachments(&event)?;
     let args = match bare_room(&event) {
         Some(room) => Args { room, metadata: None, since: None, presence: None },

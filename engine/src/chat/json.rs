@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::de::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use throng_protocol::socketio::check_placeholders;
 
 use super::error::Error;
 use crate::app::{Event, is_room_name};
@@ -62,6 +63,18 @@ pub(super) fn room_name(name: &str) -> Result<(), Error> {
 pub(super) fn no_attachments(event: &Event<'_>) -> Result<(), Error> {
     let told = "binary is only taken in messages and signals";
     if event.attachments.is_empty() { Ok(()) } else { Err(Error::Invalid(told)) }
+}
+
+/// Refuses a payload that is larger than a message may be, its binary parts included.
+pub(super) fn fits(event: &Event<'_>, json: &str, bytes_max: usize) -> Result<(), Error> {
+    let binary: usize = event.attachments.iter().map(|part| part.len()).sum();
+    if json.len() + binary > bytes_max { Err(Error::TooLarge) } else { Ok(()) }
+}
+
+/// Refuses placeholders that stand for none of the event's binary parts.
+pub(super) fn placeholders(event: &Event<'_>, json: &str) -> Result<(), Error> {
+    check_placeholders(json, event.attachments.len() as u32)
+        .map_err(|_| Error::Invalid("_placeholder is reserved for binary"))
 }
 
 /// Reads a value that is there, `null` included.

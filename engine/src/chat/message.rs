@@ -6,10 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use throng_bridge::Message;
 use throng_protocol::json::strip_control;
-use throng_protocol::socketio::check_placeholders;
 
 use super::error::Error;
-use super::json::{object, present, push_number, push_string, room_name};
+use super::json::{fits, object, placeholders, present, push_number, push_string, room_name};
 use super::{Chat, ChatRoomRef, ChatSocket, Request, Ticket, draft};
 use crate::app::{Audience, Event};
 use crate::codec;
@@ -42,10 +41,7 @@ pub(super) fn on_event(
     let args = object::<Args<'_>>(&event)?;
     room_name(&args.room)?;
     let body = args.body.ok_or(Error::Invalid("body is missing"))?.get();
-    let binary: usize = event.attachments.iter().map(|part| part.len()).sum();
-    if body.len() + binary > chat.config.message_bytes_max {
-        return Err(Error::TooLarge);
-    }
+    fits(&event, body, chat.config.message_bytes_max)?;
     let client_id = args.client_id.map(|it| it.into_owned().into_boxed_str());
     if client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CLIENT_ID_BYTES_MAX) {
         return Err(Error::Invalid("clientId has 1 to 128 bytes"));
@@ -53,8 +49,7 @@ pub(super) fn on_event(
     let body = strip_control(body);
     // Without attachments there is nothing a placeholder could stand for; and stripping may have
     // made one.
-    check_placeholders(&body, event.attachments.len() as u32)
-        .map_err(|_| Error::Invalid("_placeholder is reserved for binary"))?;
+    placeholders(&event, &body)?;
     if !chat.limiter.admit_message(socket.session().user(), socket.now()) {
         return Err(Error::RateLimited);
     }

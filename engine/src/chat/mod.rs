@@ -106,7 +106,7 @@ impl Chat {
         match event.name {
             "message" => message::on_event(self, socket, event),
             "typing" => typing::on_event(self, socket, event),
-            "join" => join::on_event(self, socket, event),
+            "join" => join::on_event(socket, event),
             "leave" => leave::on_event(socket, event),
             "signal" => signal::on_event(self, socket, event),
             "screen" => screen::on_event(socket, event),

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use throng_protocol::socketio::check_placeholders;
 
 use super::error::Error;
-use super::json::{object, present};
+use super::json::{fits, object, placeholders, present};
 use super::leave::OK;
 use super::{Chat, ChatSocket};
 use crate::app::{Event, Relay};
@@ -32,12 +31,8 @@ pub(super) fn on_event(
         return Err(Error::Invalid("to is empty"));
     }
     let data = args.data.ok_or(Error::Invalid("data is missing"))?.get();
-    let binary: usize = event.attachments.iter().map(|part| part.len()).sum();
-    if data.len() + binary > chat.config.message_bytes_max {
-        return Err(Error::TooLarge);
-    }
-    check_placeholders(data, event.attachments.len() as u32)
-        .map_err(|_| Error::Invalid("_placeholder is reserved for binary"))?;
+    fits(&event, data, chat.config.message_bytes_max)?;
+    placeholders(&event, data)?;
     let to = Sid::parse(&args.to).ok_or(Error::NotFound)?;
     let from = socket.sid();
     let mut out = String::from(r#"{"from":"#);
