@@ -6,13 +6,10 @@
 use std::error::Error;
 
 use mimalloc::MiMalloc;
-use throng::app::{Event, Plain, Refusal, Room, Socket};
-use throng::clock::Now;
-use throng::codec::{binary_frame, message_frame};
+use throng::app::{Event, Handshake, Message, Protocol, Refusal, Reply, Room, Socket};
 use throng::config::{Config, CorsOrigins};
-use throng::host::Host;
+use throng::host::{Host, without_history};
 use throng::ids::Sid;
-use throng_bridge::{Memory, MemoryLimits};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -30,20 +27,19 @@ impl throng::app::App for Echo {
     type Request = ();
     type Ticket = ();
 
-    fn speaks_plain(path: &str) -> bool {
-        path == "/"
+    fn speaks(path: &str) -> Option<Protocol> {
+        (path == "/").then_some(Protocol::WebSocket)
     }
 
-    fn plain(&mut self, message: Plain<'_>, out: &mut Vec<Box<[u8]>>) {
-        out.push(match message {
-            Plain::Text(text) => message_frame(text.as_bytes(), &[]),
-            Plain::Binary(bytes) => binary_frame(bytes),
-        });
+    fn message(&mut self, message: Message<'_>, out: &mut Vec<Reply>) {
+        out.push(message.into());
     }
 
-    fn connect(&mut self, _now: Now, _sid: Sid, _auth: &str) -> Result<(), Refusal> {
-        Err(Refusal { code: "forbidden", message: "this server speaks plain WebSocket".into() })
+    fn connect(&mut self, _handshake: &Handshake<'_>) -> Result<(), Refusal> {
+        Err(Refusal::new("this server speaks plain WebSocket"))
     }
+
+    fn member(&mut self, _sid: Sid, (): &()) {}
 
     fn event(&mut self, _socket: &mut Socket<'_, Self>, _event: Event<'_>) {}
 
@@ -66,10 +62,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         fragments_max: FRAGMENTS_MAX,
         outbox_bytes_max: 2 * MESSAGE_BYTES_MAX,
         cors_origins: CorsOrigins::Any,
+        // Suites judge how each message is compressed, short ones too.
+        compression: true,
+        compression_bytes_min: 0,
         ..Config::default()
     };
-    let limits = MemoryLimits { messages_per_room: 0, ttl_ms: 0, bytes_max: 0 };
-    let host = Host::start(config, |_| Echo, |seat| Box::new(Memory::new(limits, seat.id_prefix)))?;
+    let host = Host::start(config, |_| Echo, without_history)?;
     println!("echo on ws://localhost:{}/", host.port());
     host.run()
 }

@@ -27,6 +27,12 @@ pub enum Reason {
     Draining,
     /// An HTTP error was answered.
     Refused,
+    /// A request was answered, and its client wants no further one.
+    Answered,
+    /// Its client came back on another connection.
+    Replaced,
+    /// A WebSocket for a session that has one.
+    Superfluous,
 }
 
 /// How a connection is taken down.
@@ -44,15 +50,19 @@ impl Reason {
     /// How the connection is taken down.
     pub fn manner(self) -> Manner {
         match self {
-            Self::Error | Self::HandshakeTimeout | Self::SlowConsumer => Manner::Cut,
-            Self::Peer | Self::Refused => Manner::Finish,
+            Self::Error | Self::HandshakeTimeout | Self::SlowConsumer | Self::Replaced => {
+                Manner::Cut
+            }
+            Self::Peer | Self::Refused | Self::Answered => Manner::Finish,
             Self::Violation(code) => Manner::CloseFrame(Some(code)),
             // "Service restart" (IANA): official clients reconnect, unlike after a DISCONNECT.
             Self::Draining => Manner::CloseFrame(Some(1012)),
             // As Node's server: no code, so the peer sees 1005.
-            Self::PingTimeout | Self::ConnectTimeout | Self::BadPacket | Self::Application => {
-                Manner::CloseFrame(None)
-            }
+            Self::PingTimeout
+            | Self::ConnectTimeout
+            | Self::BadPacket
+            | Self::Application
+            | Self::Superfluous => Manner::CloseFrame(None),
         }
     }
 
@@ -60,13 +70,29 @@ impl Reason {
     pub fn text(self) -> &'static str {
         match self {
             Self::Peer => "transport close",
-            Self::Error | Self::Violation(_) | Self::SlowConsumer => "transport error",
+            Self::Error | Self::Violation(_) | Self::SlowConsumer | Self::Replaced => {
+                "transport error"
+            }
             Self::PingTimeout => "ping timeout",
             Self::BadPacket => "parse error",
             Self::Application => "server namespace disconnect",
             Self::Draining => "server shutting down",
-            Self::HandshakeTimeout | Self::ConnectTimeout | Self::Refused => "forced close",
+            Self::HandshakeTimeout
+            | Self::ConnectTimeout
+            | Self::Refused
+            | Self::Answered
+            | Self::Superfluous => "forced close",
         }
+    }
+
+    /// Whether its sockets may come back: neither side wanted it to end.
+    pub fn is_recoverable(self) -> bool {
+        matches!(self, Self::Peer | Self::Error | Self::PingTimeout | Self::Replaced)
+    }
+
+    /// Whether the engine wants the session to end, and its client to hear so.
+    pub fn is_deliberate(self) -> bool {
+        matches!(self, Self::Application | Self::Draining)
     }
 
     /// Its counter.
@@ -82,7 +108,9 @@ impl Reason {
             Self::SlowConsumer => &cells.closed_slow_consumer,
             Self::Application => &cells.closed_application,
             Self::Draining => &cells.closed_draining,
-            Self::Refused => &cells.closed_refused,
+            Self::Refused | Self::Superfluous => &cells.closed_refused,
+            Self::Answered => &cells.closed_answered,
+            Self::Replaced => &cells.closed_replaced,
         }
     }
 }

@@ -4,15 +4,15 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
-use throng_bridge::Port;
+use throng_bridge::{Memory, MemoryLimits, Port};
 use throng_ring::preflight::{self, Host as HostFacts};
-use throng_ring::{Config as RingConfig, Listener, Ring};
+use throng_ring::{Address, Config as RingConfig, Listener, Ring};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Control, Line, Signals};
 use crate::handover::{self, HandedOver, HttpDoor};
-use crate::ids::Entropy;
+use crate::ids::{Entropy, Seal};
 use crate::limiter::Limiter;
 use crate::limits::{CONTROL_REQUESTS_MAX, PORT_CLAIM_MS, SLOT_SPREAD_PERCENT, SPARE_SLOTS};
 use crate::mesh::{Door, Mesh};
@@ -109,6 +109,12 @@ fn slots_per_shard(config: &Config, host: &HostFacts) -> u32 {
     preflight::slots_within(wanted, host.open_files_max)
 }
 
+/// A bridge for applications that publish nothing which others could read later.
+pub fn without_history(seat: &Seat<'_>) -> Box<dyn Port> {
+    let limits = MemoryLimits { messages_per_room: 0, ttl_ms: 0, bytes_max: 0 };
+    Box::new(Memory::new(limits, seat.id_prefix))
+}
+
 impl<A: App + Send> Host<A> {
     /// Starts the shards. `app` and `bridge` are called once for each.
     ///
@@ -133,6 +139,8 @@ impl<A: App + Send> Host<A> {
             cpus: cpus(),
             slots,
             http,
+            seal: Seal::new(&mut Entropy::default()),
+            rings: (0..config.workers).map(|_| OnceLock::new()).collect(),
             config,
         };
         let mut lines = Vec::new();
@@ -190,6 +198,8 @@ struct Shared {
     cpus: Vec<usize>,
     slots: u32,
     http: HttpDoor,
+    seal: Seal,
+    rings: Arc<[OnceLock<Address>]>,
 }
 
 type Started<A> = (Line<A>, ExecutorJoinHandle<io::Result<()>>);
@@ -223,6 +233,9 @@ impl Shared {
             commands,
             clock: self.clock,
             host: self.host,
+            seal: self.seal.clone(),
+            rings: Arc::clone(&self.rings),
+            slots: self.slots,
         };
         let ring = RingConfig { slots: self.slots, ..RingConfig::default() };
         let shard = LocalExecutorBuilder::new(Placement::Fixed(self.cpus[index % self.cpus.len()]))

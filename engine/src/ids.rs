@@ -5,8 +5,11 @@
 
 use std::fmt;
 
+use std::hash::Hasher as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// Bytes of a socket id; 20 characters of URL-safe base64, as Socket.IO's own ids have.
 const SID_BYTES: usize = 15;
@@ -79,6 +82,86 @@ impl SidText {
     }
 }
 
+/// Where an Engine.IO session is: its shard, its row there, and which of the row's sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionKey {
+    /// The shard that the session began on.
+    pub shard: u16,
+    /// Its row on that shard.
+    pub slot: u32,
+    /// Tells the row's sessions apart.
+    pub serial: u32,
+}
+
+/// Signs what only a client and this process may know: session ids, and the private ids by which
+/// sockets are recovered. They say where something is, so nothing is stored for them, and end in
+/// 128 bits that nobody can guess (SipHash-2-4 under a key of this process).
+#[derive(Clone)]
+pub struct Seal([u8; 16]);
+
+const MAC_BYTES: usize = 16;
+const KEY_BYTES: usize = 10;
+
+impl Seal {
+    /// A seal with a random key.
+    pub fn new(entropy: &mut Entropy) -> Self {
+        Self(entropy.bytes())
+    }
+
+    /// The secret id of an Engine.IO session: 35 characters.
+    pub fn session_id(&self, key: SessionKey) -> String {
+        let mut bytes = Vec::with_capacity(KEY_BYTES + MAC_BYTES);
+        bytes.extend_from_slice(&key.shard.to_be_bytes());
+        bytes.extend_from_slice(&key.slot.to_be_bytes());
+        bytes.extend_from_slice(&key.serial.to_be_bytes());
+        self.signed(b's', bytes)
+    }
+
+    /// Reads a session id as clients write it; `None` if this process did not make it.
+    pub fn session(&self, text: &str) -> Option<SessionKey> {
+        let bytes: [u8; KEY_BYTES] = self.verified(b's', text)?;
+        Some(SessionKey {
+            shard: u16::from_be_bytes([bytes[0], bytes[1]]),
+            slot: u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]),
+            serial: u32::from_be_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]),
+        })
+    }
+
+    /// The private id by which a socket can be recovered: 42 characters.
+    pub fn private_id(&self, sid: Sid) -> String {
+        self.signed(b'p', sid.0.to_vec())
+    }
+
+    /// The socket that a private id is for; `None` if this process did not make it.
+    pub fn socket(&self, text: &str) -> Option<Sid> {
+        self.verified(b'p', text).map(Sid)
+    }
+
+    fn signed(&self, kind: u8, mut bytes: Vec<u8>) -> String {
+        let mac = self.mac(kind, &bytes);
+        bytes.extend_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn verified<const N: usize>(&self, kind: u8, text: &str) -> Option<[u8; N]> {
+        let mut bytes = [0; 2 * MAC_BYTES];
+        let count = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let (told, mac) = bytes.get(..count)?.split_at_checked(N)?;
+        let differs = self.mac(kind, told).iter().zip(mac).fold(0, |all, (a, b)| all | (a ^ b));
+        if mac.len() != MAC_BYTES || differs != 0 {
+            return None;
+        }
+        told.try_into().ok()
+    }
+
+    fn mac(&self, kind: u8, bytes: &[u8]) -> [u8; MAC_BYTES] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(&[kind]);
+        hasher.write(bytes);
+        hasher.finish128().as_bytes()
+    }
+}
+
 /// A room on its home shard: the shard (16 bits) and a number that is never used again (48).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RoomId(u64);
@@ -139,11 +222,6 @@ impl Entropy {
     pub fn number(&mut self) -> u64 {
         u64::from_ne_bytes(self.bytes())
     }
-
-    /// A secret session id: 15 random bytes as 20 characters.
-    pub fn session_id(&mut self) -> SidText {
-        Sid(self.bytes()).encode()
-    }
 }
 
 #[cfg(test)]
@@ -165,6 +243,28 @@ mod tests {
             ["", "short", "with spaces in it...", "12345678901234567890!", "é23456789012345678"]
         {
             assert_eq!(Sid::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sealed_ids_are_read_back_and_nothing_else_is() {
+        let seal = Seal::new(&mut Entropy::default());
+        let key = SessionKey { shard: 3, slot: 70_000, serial: 9 };
+        let text = seal.session_id(key);
+        assert_eq!((text.len(), seal.session(&text)), (35, Some(key)));
+        let sid = Sid::new(1, 2, 3, 4);
+        let private = seal.private_id(sid);
+        assert_eq!((private.len(), seal.socket(&private)), (42, Some(sid)));
+        assert_eq!((seal.session(&private), seal.socket(&text)), (None, None));
+        assert_eq!(Seal::new(&mut Entropy::default()).session(&text), None, "another process");
+        for at in 0..text.len() {
+            let mut other = text.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).expect("ASCII");
+            assert_eq!(seal.session(&other), None, "at {at}");
+        }
+        for text in ["", "x", &"A".repeat(35), &"A".repeat(500), "é", "\0"] {
+            assert_eq!(seal.session(text), None, "{text}");
         }
     }
 

@@ -16,7 +16,9 @@ pub mod metrics;
 pub mod close;
 pub mod limiter;
 pub mod outbox;
+pub mod recovery;
 pub mod request;
+pub mod spaces;
 pub mod table;
 pub mod wheel;
 

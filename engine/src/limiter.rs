@@ -93,35 +93,26 @@ impl Rates {
     }
 }
 
-/// All shared limits of a host.
-pub struct Limiter {
-    connections: AtomicU32,
-    connections_max: u32,
-    per_ip_max: u32,
+/// How many there are of something, in all and per address.
+struct Count {
+    all: AtomicU32,
+    all_max: u32,
     per_ip: Striped<u32>,
-    messages: Rates,
-    typing: Rates,
+    per_ip_max: u32,
 }
 
-impl Limiter {
-    /// The limits that the settings ask for.
-    pub fn new(config: &Config) -> Self {
+impl Count {
+    fn new(config: &Config) -> Self {
         Self {
-            connections: AtomicU32::new(0),
-            connections_max: config.connections_max,
-            per_ip_max: config.connections_per_ip_max,
+            all: AtomicU32::new(0),
+            all_max: config.connections_max,
             per_ip: Striped::new(),
-            messages: Rates::new(config.message_rate),
-            typing: Rates::new(config.typing_rate),
+            per_ip_max: config.connections_per_ip_max,
         }
     }
 
-    /// Counts a connection in; [`Limiter::release`] must follow, also after a refusal.
-    ///
-    /// # Errors
-    /// The limit that it exceeds.
-    pub fn admit(&self, ip: IpKey) -> Result<(), Refused> {
-        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    fn admit(&self, ip: IpKey) -> Result<(), Refused> {
+        let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
         let of_ip = if self.per_ip_max == 0 {
             0
         } else {
@@ -130,15 +121,14 @@ impl Limiter {
             *count += 1;
             *count
         };
-        if connections > self.connections_max {
+        if all > self.all_max {
             return Err(Refused::Full);
         }
         if of_ip > self.per_ip_max { Err(Refused::Ip) } else { Ok(()) }
     }
 
-    /// Counts a connection out.
-    pub fn release(&self, ip: IpKey) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+    fn release(&self, ip: IpKey) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
         if self.per_ip_max == 0 {
             return;
         }
@@ -153,6 +143,55 @@ impl Limiter {
             let keep = stripe.len() * 2;
             stripe.shrink_to(keep);
         }
+    }
+}
+
+/// All shared limits of a host.
+pub struct Limiter {
+    connections: Count,
+    /// Sessions without a connection of their own. Apart, since their clients' requests come on
+    /// connections that count as well.
+    sessions: Count,
+    messages: Rates,
+    typing: Rates,
+}
+
+impl Limiter {
+    /// The limits that the settings ask for.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            connections: Count::new(config),
+            sessions: Count::new(config),
+            messages: Rates::new(config.message_rate),
+            typing: Rates::new(config.typing_rate),
+        }
+    }
+
+    /// Counts a connection in; [`Limiter::release`] must follow, also after a refusal.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub fn admit(&self, ip: IpKey) -> Result<(), Refused> {
+        self.connections.admit(ip)
+    }
+
+    /// Counts a connection out.
+    pub fn release(&self, ip: IpKey) {
+        self.connections.release(ip);
+    }
+
+    /// Counts a session without a connection of its own in, under the same limits as connections;
+    /// [`Limiter::release_session`] must follow, also after a refusal.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub fn admit_session(&self, ip: IpKey) -> Result<(), Refused> {
+        self.sessions.admit(ip)
+    }
+
+    /// Counts it out.
+    pub fn release_session(&self, ip: IpKey) {
+        self.sessions.release(ip);
     }
 
     /// Whether the user may send a message now.

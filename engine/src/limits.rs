@@ -4,6 +4,37 @@
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Header lines of a request head; more is refused with 431.
 pub const HEADERS_MAX: usize = 64;
+/// Bytes a client may send behind a request that is not answered yet.
+pub const PIPELINED_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection may wait between two requests, in milliseconds.
+pub const KEEP_ALIVE_MS: u32 = 30_000;
+/// How long a request's body may take to come, in milliseconds.
+pub const BODY_MS: u32 = 30_000;
+/// Packets in one POST of a polling client; more closes its session.
+pub const POST_PACKETS_MAX: usize = 1000;
+/// Packets in one answer to a polling client: the Python client refuses more.
+pub const POLL_PACKETS_MAX: usize = 16;
+/// Bytes of one such answer, if it has more than one frame.
+pub const POLL_BYTES_MAX: usize = 1 << 20;
+/// Bytes from which such an answer is compressed for clients that ask for it.
+pub const POLL_COMPRESS_BYTES_MIN: usize = 1024;
+/// How long a client may take to bring its session over to WebSocket, in milliseconds.
+pub const UPGRADE_MS: u32 = 10_000;
+/// Least time between two polls that are let go for nothing during that, in milliseconds.
+pub const NOOP_INTERVAL_MS: u32 = 100;
+/// How long a session that the server ends waits for a poll to say so, in milliseconds.
+pub const LAST_WORDS_MS: u32 = 30_000;
+/// How long the end that a client has asked for waits for a poll of the same moment, which it must
+/// not overtake, in milliseconds.
+pub const TOMBSTONE_MS: u32 = 50;
+/// How long packets for a namespace that a client has left are ignored, in milliseconds.
+pub const LEFT_NAMESPACE_MS: u32 = 30_000;
+/// Namespaces one connection may be in.
+pub const NAMESPACES_PER_CONNECTION_MAX: usize = 32;
+/// Bytes of events that a shard keeps for recovery.
+pub const RECOVERY_BYTES_PER_SHARD_MAX: usize = 32 << 20;
+/// Clients of one shard that may owe answers to one event.
+pub const ANSWERS_PER_CAST_MAX: usize = 100_000;
 
 /// Fragments one WebSocket message may come in.
 pub const FRAGMENTS_MAX: u32 = 1024;
@@ -82,6 +113,7 @@ pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
 /// Share of `DRAIN_TIMEOUT` over which connections are closed, in percent.
 pub const DRAIN_SPREAD_PERCENT: u32 = 60;
 
+const _: () = assert!(TOMBSTONE_MS <= UPGRADE_MS && NOOP_INTERVAL_MS < UPGRADE_MS);
 const _: () = assert!(MESH_BATCHES_MAX.is_power_of_two());
 const _: () = assert!(LINGER_MS < 5000, "a drain must outlast a lingering close");
 const _: () = assert!(PARK_MS_MAX < IDLE_MS);

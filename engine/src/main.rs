@@ -82,7 +82,7 @@ fn greet(config: &Config, host: &Host<Chat>) {
     let name = if name.contains(':') { format!("[{name}]") } else { name };
     let base = format!("http://{name}:{}", host.port());
     println!("throng {} on Linux {}", env!("CARGO_PKG_VERSION"), facts.kernel);
-    println!("  clients   {base}  (Socket.IO over WebSocket)");
+    println!("  clients   {base}  (Socket.IO; WebSocket on /ws)");
     println!("  health    {base}/health");
     println!("  metrics   {base}/metrics");
     println!("  rooms     {base}/api/rooms");

@@ -95,6 +95,25 @@ impl Arena {
         self.remove_after(queue, NONE)
     }
 
+    /// The oldest frame.
+    pub fn first(&self, queue: &Queue) -> Option<&Frame> {
+        self.entries.get(queue.head as usize)?.frame.as_ref()
+    }
+
+    /// Puts all of `tail` behind what is in `queue`.
+    pub fn append(&mut self, queue: &mut Queue, tail: Queue) {
+        if tail.is_empty() {
+            return;
+        }
+        match queue.tail {
+            NONE => queue.head = tail.head,
+            last => self.entries[last as usize].next = tail.head,
+        }
+        queue.tail = tail.tail;
+        queue.frames += tail.frames;
+        queue.bytes += tail.bytes;
+    }
+
     /// Drops the oldest frame that may be dropped; its size, or `None` if there is none.
     pub fn drop_oldest_event(&mut self, queue: &mut Queue) -> Option<usize> {
         let mut previous = NONE;
@@ -172,6 +191,21 @@ mod tests {
         assert_eq!(drain(&mut arena, &mut one), [1, 2, 3, 4]);
         assert_eq!(drain(&mut arena, &mut two), [11, 12, 13, 14]);
         assert!(one.is_empty() && one.bytes() == 0 && arena.used() == 0);
+    }
+
+    #[test]
+    fn one_queue_goes_behind_another() {
+        let mut arena = Arena::default();
+        let (mut one, mut two) = (Queue::default(), Queue::default());
+        arena.push(&mut two, frame(3), Class::Reply);
+        arena.append(&mut one, std::mem::take(&mut two));
+        arena.push(&mut two, frame(4), Class::Reply);
+        assert_eq!(arena.first(&one).map(|frame| frame[0]), Some(3));
+        arena.append(&mut one, two);
+        arena.append(&mut one, Queue::default());
+        arena.push(&mut one, frame(5), Class::Reply);
+        assert_eq!((one.frames(), one.bytes()), (3, 12));
+        assert_eq!(drain(&mut arena, &mut one), [3, 4, 5]);
     }
 
     #[test]

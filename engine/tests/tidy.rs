@@ -23,9 +23,10 @@ const CRATES: &[(&str, &[&str])] = &[
 /// `room` and `app` alone know each other: the handle an application gets of a room is the room's.
 const LAYERS: &[&[&str]] = &[
     &["limits"],
-    &["clock", "ids", "metrics", "config"],
-    &["cli", "close", "codec", "handover", "limiter", "mesh", "outbox", "request", "wheel"],
+    &["clock", "codec", "config", "ids", "metrics"],
+    &["cli", "close", "handover", "limiter", "mesh", "outbox", "spaces", "wheel"],
     &["app", "room"],
+    &["recovery", "request"],
     &["table"],
     &["chat"],
     &["shard"],

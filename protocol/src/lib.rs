@@ -1,5 +1,5 @@
-//! Throng's codecs: WebSocket frames, Engine.IO packets, Socket.IO packets, and the JSON text
-//! that travels in them.
+//! Throng's codecs: HTTP requests, WebSocket frames, Engine.IO packets, Socket.IO packets, and
+//! the JSON text that travels in them.
 //!
 //! Sans-IO: bytes come in as slices, bytes go out into a `Vec` of the caller's, time is an
 //! argument. Nothing here opens a socket, reads a clock, starts a task or blocks.
@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 pub mod engineio;
+pub mod gzip;
+pub mod http;
 pub mod json;
 pub mod socketio;
 pub mod ws;

@@ -8,9 +8,9 @@ use crate::slots::Conn;
 
 /// One thing that happened; the handler decides what it means.
 ///
-/// Order per connection: `Accepted` or `Connected`, any number of `Received` and `Sent`, at most
-/// one `Ended` and `SendFailed` each, then `Closed` once [`crate::Ring::close`] or
-/// [`crate::Ring::hand_over`] was called; nothing after it.
+/// Order per connection: `Accepted`, `Connected` or `Adopted`, any number of `Received` and `Sent`,
+/// at most one `Ended` and `SendFailed` each, then `Closed` once [`crate::Ring::close`] or
+/// [`crate::Ring::hand_over`] was called, or [`crate::Ring::transfer`] succeeded; nothing after it.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A peer connected; receiving is already armed.
@@ -70,6 +70,20 @@ pub enum Event<'a> {
         /// The socket; blocking mode, close-on-exec. An error when the process has no descriptor
         /// left.
         fd: io::Result<OwnedFd>,
+    },
+    /// [`crate::Ring::transfer`] has ended: the slot closes by itself, or the connection stays.
+    Transferred {
+        /// Which connection it was, or still is after an error.
+        conn: Conn,
+        /// Why it stays.
+        result: io::Result<()>,
+    },
+    /// Another ring's [`crate::Ring::transfer`] brought a connection; receiving is already armed.
+    Adopted {
+        /// The connection, as this ring names it.
+        conn: Conn,
+        /// What `transfer` was given.
+        token: u64,
     },
     /// The slot is free again; the handle is stale from now on.
     Closed {

@@ -3,7 +3,7 @@
 //! Owns listeners, direct descriptors, receive buffers and sends; yields events to a handler and
 //! holds no policy. It never knows what the bytes mean. This crate holds all `unsafe` code of the
 //! workspace; its public surface is safe. A [`Ring`] belongs to the thread that made it; only its
-//! [`Waker`] may travel.
+//! [`Waker`] and its [`Address`] may travel.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![allow(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod ring;
 mod sends;
 mod slots;
 mod tag;
+mod transfer;
 mod wake;
 
 pub use by_slot::BySlot;
@@ -34,4 +35,5 @@ pub use park::Bed;
 pub use ring::{Config, Counters, Ring};
 pub use sends::FRAMES_PER_SEND_MAX;
 pub use slots::Conn;
+pub use transfer::Address;
 pub use wake::Waker;

@@ -93,6 +93,7 @@ fn missing_operations() -> Option<Fault> {
         ("shutdown", opcode::Shutdown::CODE),
         ("fixed_fd_install", opcode::FixedFdInstall::CODE),
         ("timeout", opcode::Timeout::CODE),
+        ("msg_ring", opcode::MsgRingSendFd::CODE),
     ];
     let mut probe = Probe::new();
     if let Err(error) = IoUring::new(2).and_then(|io| io.submitter().register_probe(&mut probe)) {

@@ -55,12 +55,17 @@ impl Ring {
             Op::Socket => self.on_socket(done, handler),
             Op::Bind => self.on_bind(done, handler),
             Op::Connect => self.on_connect(done, handler),
+            Op::Transfer => self.on_transfer(done, handler),
+            Op::Adopt => self.on_adopt(done, handler),
         }
     }
 
     fn on_receive(&mut self, done: Done, handler: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
         let conn = done.tag.conn();
-        let closing = self.slots.row(conn.slot).flags.has(Flags::CLOSING);
+        let flags = self.slots.row(conn.slot).flags;
+        let closing = flags.has(Flags::CLOSING);
+        // The ring that has the connection after a transfer meets the end again, and tells it.
+        let silent = closing || flags.has(Flags::TRANSFERRING);
         if let Some(buffer) = cqueue::buffer_select(done.flags) {
             if done.result > 0 && !closing {
                 let bytes = self.buffers.filled(buffer, done.result as usize);
@@ -73,7 +78,8 @@ impl Ring {
         }
         // The arm has ended: for good, for want of buffers, or by overflow of completions.
         match done.value() {
-            Ok(0) if !closing => handler(Event::Ended { conn, error: None }),
+            Ok(0) if silent => {}
+            Ok(0) => handler(Event::Ended { conn, error: None }),
             Ok(_) => {
                 self.counters.receives_rearmed += 1;
                 self.unarmed.push(conn);
@@ -84,7 +90,7 @@ impl Ring {
                     self.unarmed.push(conn);
                 }
                 Some(libc::ECANCELED) => {}
-                _ if closing => {}
+                _ if silent => {}
                 _ => handler(Event::Ended { conn, error: Some(error) }),
             },
         }
@@ -159,17 +165,19 @@ impl Ring {
         Ok(())
     }
 
-    /// A cancel that came too early or raced a completion is tried again until nothing is left.
+    /// A cancel that came too early or raced a completion is tried again until nothing is left. One
+    /// that took is not: its operation ends by itself, though perhaps many turns later. The kernel
+    /// runs only some twenty deferred completions in a turn, so that cancelling again all that had
+    /// not ended yet made n connections take n² steps to close.
     fn on_cancel(&mut self, done: Done) -> io::Result<()> {
         let conn = done.tag.conn();
         let Some(row) = self.slots.live(conn) else {
             return Ok(());
         };
-        let ending = row.flags.has(Flags::CLOSING) || row.flags.has(Flags::HANDING_OVER);
-        if ending && row.flags.is_busy() && !row.flags.has(Flags::CLOSE_QUEUED) {
-            return self.cancel(conn);
-        }
-        Ok(())
+        let left = row.flags.to_cancel();
+        // A cancel by descriptor gives a count instead, so 0 says nothing about the rest.
+        let took = done.result == 0 && !left.has(Flags::OTHER);
+        if took || left == Flags::default() { Ok(()) } else { self.cancel(conn) }
     }
 
     fn on_close(&mut self, done: Done, handler: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
@@ -203,6 +211,8 @@ impl Ring {
             self.queue_close(conn)
         } else if row.flags.has(Flags::HANDING_OVER) {
             self.queue_install(conn)
+        } else if row.flags.has(Flags::TRANSFERRING) {
+            self.queue_transfer(conn)
         } else {
             Ok(())
         }

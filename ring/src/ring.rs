@@ -23,6 +23,7 @@ use crate::listen::Listener;
 use crate::sends::Sends;
 use crate::slots::{Conn, Flags, Slots};
 use crate::tag::{Op, Tag};
+use crate::transfer::Transfers;
 use crate::wake::Waker;
 
 /// Sizes of a ring.
@@ -80,6 +81,7 @@ pub struct Ring {
     pub(crate) buffers: Buffers,
     pub(crate) accepts: Option<Accepts>,
     pub(crate) dials: Dials,
+    pub(crate) transfers: Transfers,
     /// Connections whose receive is armed again before the next submission.
     pub(crate) unarmed: Vec<Conn>,
     waker: Waker,
@@ -118,6 +120,7 @@ impl Ring {
             buffers,
             accepts: None,
             dials: Dials::default(),
+            transfers: Transfers::default(),
             unarmed: Vec::new(),
             waker: Waker::new()?,
             wake_count: Box::new([0; 8]),
@@ -179,7 +182,8 @@ impl Ring {
     }
 
     /// Sends `frames` in order as one operation; at most [`crate::FRAMES_PER_SEND_MAX`] are taken.
-    /// Returns false, taking none, if the connection is gone, closing, or has a send in flight.
+    /// Returns false, taking none, if the connection is gone, closing, being transferred, or has a
+    /// send in flight.
     ///
     /// # Errors
     /// The system's error of a submission.
@@ -191,7 +195,8 @@ impl Ring {
         let Some(row) = self.slots.live(conn) else {
             return Ok(false);
         };
-        if row.flags.has(Flags::SEND) || row.flags.has(Flags::CLOSING) {
+        let closed = row.flags.has(Flags::CLOSING) || row.flags.has(Flags::TRANSFERRING);
+        if closed || row.flags.has(Flags::SEND) {
             return Ok(false);
         }
         let Some(send) = self.sends.start(frames) else {
@@ -211,7 +216,8 @@ impl Ring {
         let Some(row) = self.slots.live(conn) else {
             return Ok(());
         };
-        if row.flags.has(Flags::CLOSING) || row.flags.has(Flags::OTHER) {
+        let closed = row.flags.has(Flags::CLOSING) || row.flags.has(Flags::TRANSFERRING);
+        if closed || row.flags.has(Flags::OTHER) {
             return Ok(());
         }
         row.flags.set(Flags::OTHER);
@@ -231,6 +237,9 @@ impl Ring {
             return Ok(());
         }
         row.flags.set(Flags::CLOSING);
+        if row.flags.has(Flags::TRANSFERRING) && !row.flags.has(Flags::PASSING) {
+            self.transfers.finish(conn); // not submitted yet, so given up
+        }
         if row.flags.is_busy() { self.cancel(conn) } else { self.queue_close(conn) }
     }
 
@@ -243,7 +252,7 @@ impl Ring {
         let Some(row) = self.slots.live(conn) else {
             return Ok(());
         };
-        if row.flags.has(Flags::CLOSING) || row.flags.has(Flags::HANDING_OVER) {
+        if row.flags.has(Flags::LEAVING) {
             return Ok(());
         }
         row.flags.set(Flags::HANDING_OVER);
@@ -343,8 +352,7 @@ impl Ring {
         let Some(row) = self.slots.live(conn) else {
             return Ok(());
         };
-        let busy_elsewhere = row.flags.has(Flags::CLOSING) || row.flags.has(Flags::HANDING_OVER);
-        if row.flags.has(Flags::RECV) || busy_elsewhere {
+        if row.flags.has(Flags::RECV) || row.flags.has(Flags::LEAVING) {
             return Ok(());
         }
         row.flags.set(Flags::RECV);
@@ -357,10 +365,11 @@ impl Ring {
         self.push(entry, Tag::of(Op::Send, conn.slot, conn.generation))
     }
 
-    /// Cancels what is in flight, by its tag: the kernel finds that in a hash table, while a search
-    /// by descriptor walks all operations of the ring, so that closing n connections took n² steps.
+    /// Cancels what keeps the connection from leaving, by its tag: the kernel finds that in a hash
+    /// table, while a search by descriptor walks all operations of the ring, so that closing n
+    /// connections took n² steps.
     pub(crate) fn cancel(&mut self, conn: Conn) -> io::Result<()> {
-        let flags = self.slots.row(conn.slot).flags;
+        let flags = self.slots.row(conn.slot).flags.to_cancel();
         let tag = Tag::of(Op::Cancel, conn.slot, conn.generation);
         for (flag, op) in [(Flags::RECV, Op::Recv), (Flags::SEND, Op::Send)] {
             if flags.has(flag) {
@@ -399,6 +408,8 @@ impl Drop for Ring {
         let all = types::CancelBuilder::any();
         let _ = self.io.submitter().register_sync_cancel(None, all);
         let _ = self.enter(None);
+        // An address may keep the kernel's side of this ring; it must not keep the sockets.
+        let _ = self.io.submitter().unregister_files();
         self.buffers.unregister(&self.io.submitter());
     }
 }

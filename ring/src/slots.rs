@@ -18,7 +18,7 @@ const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 /// What a slot is doing; several at once.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(u16);
 
 impl Flags {
     /// The slot holds a socket.
@@ -38,7 +38,17 @@ impl Flags {
     /// Opened by this side; not yet connected.
     pub(crate) const CONNECTING: Self = Self(1 << 7);
 
-    const BUSY: Self = Self(Self::RECV.0 | Self::SEND.0 | Self::OTHER.0);
+    /// Being moved to another ring: waits for the last completion, then for the move itself.
+    pub(crate) const TRANSFERRING: Self = Self(1 << 8);
+    /// The move itself has been queued; it cannot be cancelled.
+    pub(crate) const PASSING: Self = Self(1 << 9);
+
+    /// On its way out of this ring, in one way or another.
+    pub(crate) const LEAVING: Self =
+        Self(Self::CLOSING.0 | Self::HANDING_OVER.0 | Self::TRANSFERRING.0);
+
+    const CANCELLABLE: Self = Self(Self::RECV.0 | Self::SEND.0 | Self::OTHER.0);
+    const BUSY: Self = Self(Self::CANCELLABLE.0 | Self::PASSING.0);
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -55,6 +65,20 @@ impl Flags {
     /// Whether the kernel still holds an operation that names this slot.
     pub(crate) fn is_busy(self) -> bool {
         self.has(Self::BUSY)
+    }
+
+    /// Which operations in flight must be cancelled for the connection to leave; none if it stays.
+    pub(crate) fn to_cancel(self) -> Self {
+        let which = if self.has(Self::CLOSE_QUEUED) {
+            Self::default()
+        } else if self.has(Self(Self::CLOSING.0 | Self::HANDING_OVER.0)) {
+            Self::CANCELLABLE
+        } else if self.has(Self::TRANSFERRING) {
+            Self::RECV // half a send would end up nowhere
+        } else {
+            Self::default()
+        };
+        Self(self.0 & which.0)
     }
 }
 

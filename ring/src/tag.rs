@@ -19,9 +19,11 @@ pub(crate) enum Op {
     Socket,
     Bind,
     Connect,
+    Transfer,
+    Adopt,
 }
 
-const OPS: [Op; 13] = [
+const OPS: [Op; 15] = [
     Op::Accept,
     Op::Recv,
     Op::Send,
@@ -35,6 +37,8 @@ const OPS: [Op; 13] = [
     Op::Socket,
     Op::Bind,
     Op::Connect,
+    Op::Transfer,
+    Op::Adopt,
 ];
 
 /// Operation (8 bits), generation (24), slot or index (32).
@@ -48,6 +52,15 @@ pub(crate) struct Tag {
 impl Tag {
     pub(crate) fn of(op: Op, index: u32, generation: u32) -> Self {
         Self { op, index, generation }
+    }
+
+    /// A tag that carries `token` instead: 48 bits of it, over index and generation.
+    pub(crate) fn with_token(op: Op, token: u64) -> Self {
+        Self { op, index: token as u32, generation: u32::from((token >> 32) as u16) }
+    }
+
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     pub(crate) fn conn(self) -> Conn {
@@ -78,6 +91,14 @@ mod tests {
             assert_eq!(op as usize, number);
             let tag = Tag::of(op, u32::MAX - 1, 0x00ff_fffe);
             assert_eq!(Tag::from(u64::from(tag)), tag);
+        }
+    }
+
+    #[test]
+    fn a_token_survives_the_round_trip() {
+        for token in [0, 1, u64::from(u32::MAX), 0xfedc_ba98_7654, (1 << 48) - 1] {
+            let tag = Tag::from(u64::from(Tag::with_token(Op::Adopt, token)));
+            assert_eq!((tag.op, tag.token()), (Op::Adopt, token));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::json::{bare_room, object, room_name};
 use super::message::push_message;
 use super::{ChatRoomRef, ChatSocket, Request, Ticket};
 use crate::app::Event;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::{HISTORY_PER_PAGE_MAX, REPLY_ATTACHMENTS_MAX, REPLY_LIST_BYTES_MAX};
 
@@ -66,7 +66,7 @@ pub(super) fn answer(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, page: Page) {
     let (attachments, trimmed) = push_messages(room.name(), &page.messages, &mut out);
     out.push_str(r#","more":"#);
     out.push_str(if page.more || trimmed { "true}" } else { "false}" });
-    room.send(to, codec::ack_frame(ack, &out, &attachments));
+    room.send(to, Packet::ack_with(ack, &out, &attachments));
 }
 
 /// Writes messages by rising `seq`, the newest that fit into one answer. Returns their binary

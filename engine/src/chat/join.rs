@@ -12,7 +12,7 @@ use super::participants::{Sharing, push_participants};
 use super::{Chat, ChatRoomRef, ChatSocket, Identity, Participant, Request, Ticket, history};
 use super::{presence, update};
 use crate::app::Event;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::HISTORY_PER_PAGE_MAX;
 
@@ -66,7 +66,7 @@ pub(super) fn on_request(chat: &Chat, room: ChatRoomRef<'_, '_>, from: Sid, join
     if known.is_none() && room.is_full() {
         room.decline(from);
         if let Some(id) = ack {
-            room.send(from, codec::ack_frame(id, &Error::RoomFull.to_json(), &[]));
+            room.send(from, Packet::ack(id, &Error::RoomFull.to_json()));
         }
         return;
     }
@@ -121,5 +121,5 @@ pub(super) fn answer(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, page: Page) {
     out.push_str(r#","complete":"#);
     out.push_str(if page.complete && !trimmed { "true" } else { "false" });
     out.push('}');
-    room.send(to, codec::ack_frame(ack, &out, &attachments));
+    room.send(to, Packet::ack_with(ack, &out, &attachments));
 }

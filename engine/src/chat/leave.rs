@@ -8,7 +8,7 @@ use super::error::Error;
 use super::json::{bare_room, object, room_name};
 use super::{Chat, ChatRoomRef, ChatSocket, Request};
 use crate::app::Event;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ pub(super) fn on_request(
     room.member(from).ok_or(Error::NotInRoom)?;
     room.dismiss(chat, from);
     if let Some(id) = ack {
-        room.send(from, codec::ack_frame(id, OK, &[]));
+        room.send(from, Packet::ack(id, OK));
     }
     Ok(())
 }

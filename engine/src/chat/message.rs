@@ -11,7 +11,7 @@ use super::error::Error;
 use super::json::{fits, object, placeholders, present, push_number, push_string, room_name};
 use super::{Chat, ChatRoomRef, ChatSocket, Request, Ticket, draft};
 use crate::app::{Audience, Event};
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::CLIENT_ID_BYTES_MAX;
 
@@ -85,14 +85,14 @@ pub(super) fn on_published(
         out.push_str(r#","at":"#);
         push_number(&mut out, message.at_ms);
         out.push('}');
-        room.send(from, codec::ack_frame(id, &out, &[]));
+        room.send(from, Packet::ack(id, &out));
     }
     if !duplicate {
         let draft = &message.draft;
         let mut out = String::with_capacity(draft.body.len() + room.name().len() + 224);
         push_message(room.name(), message, &draft.body, &mut out);
-        let frame = codec::event_frame("message", &out, &draft.attachments, None);
-        room.deliver(Audience::All, frame);
+        let packet = Packet::event_with("message", &out, &draft.attachments);
+        room.deliver(Audience::All, packet);
     }
 }
 

@@ -25,9 +25,8 @@ use serde_json::Value;
 use throng_bridge::{Draft, Page};
 use throng_protocol::json::depth_within;
 
-use crate::app::{Answer, App, Detail, Event, Refusal, Room, Socket};
-use crate::clock::Now;
-use crate::codec;
+use crate::app::{Answer, App, Detail, Event, Handshake, Refusal, Room, Socket};
+use crate::codec::Packet;
 use crate::config::Config;
 use crate::ids::Sid;
 use crate::limiter::Limiter;
@@ -125,8 +124,22 @@ impl App for Chat {
     type Request = Request;
     type Ticket = Ticket;
 
-    fn connect(&mut self, _now: Now, sid: Sid, auth: &str) -> Result<Identity, Refusal> {
-        self.names.identify(sid, auth)
+    fn connect(&mut self, handshake: &Handshake<'_>) -> Result<Identity, Refusal> {
+        self.names.identify(handshake.sid, handshake.auth)
+    }
+
+    fn resume(&mut self, handshake: &Handshake<'_>, session: &mut Identity) -> Result<(), Refusal> {
+        let identity = self.connect(handshake)?;
+        // A guest without a name comes back as the guest it was.
+        if identity.user() == session.user() || identity.is_guest() {
+            return Ok(());
+        }
+        Err(Refusal::coded("forbidden", "another user's connection"))
+    }
+
+    fn member(&mut self, _sid: Sid, session: &Identity) -> Participant {
+        let identity = session.clone();
+        Participant { identity, metadata: None, joined_at_ms: 0, sharing: false }
     }
 
     fn event(&mut self, socket: &mut Socket<'_, Self>, event: Event<'_>) {
@@ -164,16 +177,23 @@ impl App for Chat {
                 self.cells.refused_unavailable.add(1);
             }
             if let Some(id) = ack {
-                room.send(from, codec::ack_frame(id, &error.to_json(), &[]));
+                room.send(from, Packet::ack(id, &error.to_json()));
             }
         }
     }
 
-    fn left(&mut self, room: &mut Room<'_, Self>, sid: Sid, member: Participant) {
+    fn left(&mut self, room: &mut Room<'_, Self>, sid: Sid, member: &Participant) {
         if member.sharing {
-            screen::stop(room, sid, &member);
+            screen::stop(room, sid, member);
         }
         presence::on_left(self, room, sid);
+    }
+
+    fn returned(&mut self, room: &mut Room<'_, Self>, sid: Sid) {
+        if let Some(member) = room.member_mut(sid) {
+            member.sharing = false;
+        }
+        presence::on_changed(self, room, sid, true);
     }
 
     fn answered(&mut self, room: &mut Room<'_, Self>, ticket: Ticket, answer: Answer) {

@@ -28,7 +28,7 @@ impl Names {
 
     /// The identity that a CONNECT payload asks for, or a guest's.
     pub(super) fn identify(&self, sid: Sid, auth: &str) -> Result<Identity, Refusal> {
-        let refuse = |code, message: &str| Err(Refusal { code, message: message.into() });
+        let refuse = |code, message: &str| Err(Refusal::coded(code, message));
         let Ok(auth) = serde_json::from_str::<Auth<'_>>(auth) else {
             return refuse("invalid", "username must be a string");
         };
@@ -36,7 +36,7 @@ impl Names {
             let sid = sid.encode();
             let tail: String =
                 sid.as_str().chars().skip(12).filter(char::is_ascii_alphanumeric).collect();
-            return Ok(Identity::new(&format!("guest-{tail}")));
+            return Ok(Identity::guest(&tail));
         };
         if !is_name(&name) {
             return refuse(
@@ -63,10 +63,13 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn identify(auth: &str) -> Result<(String, String), &'static str> {
+    fn identify(auth: &str) -> Result<(String, String), String> {
         let config = Config { blocked_names: vec!["troll".into()], ..Config::default() };
         let identity = Names::new(&config).identify(Sid::new(1, 2, 3, 4), auth);
-        identity.map(|it| (it.name().into(), it.user().into())).map_err(|it| it.code)
+        let code = |it: Refusal| it.data.map(|data| data["code"].as_str().unwrap_or("").to_owned());
+        identity
+            .map(|it| (it.name().into(), it.user().into()))
+            .map_err(|it| code(it).unwrap_or_default())
     }
 
     #[test]
@@ -87,10 +90,10 @@ mod tests {
             r#"{"username":5}"#,
             r#"{"username":{"$ne":null}}"#,
         ] {
-            assert_eq!(identify(auth), Err("invalid"), "{auth}");
+            assert_eq!(identify(auth), Err("invalid".into()), "{auth}");
         }
         for auth in [r#"{"username":"Admin"}"#, r#"{"username":"TROLL"}"#] {
-            assert_eq!(identify(auth), Err("forbidden"), "{auth}");
+            assert_eq!(identify(auth), Err("forbidden".into()), "{auth}");
         }
     }
 

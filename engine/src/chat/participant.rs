@@ -13,12 +13,25 @@ pub struct Identity {
     user: Option<Box<str>>,
 }
 
+/// How the names of guests begin.
+const GUEST: &str = "guest-";
+
 impl Identity {
     /// Somebody known by name alone: the name, folded, is the user id.
     pub fn new(name: &str) -> Self {
         let user = name.to_lowercase();
         let user = (user != name).then(|| user.into_boxed_str());
         Self { name: name.into(), user }
+    }
+
+    /// Somebody without a name.
+    pub fn guest(tail: &str) -> Self {
+        Self::new(&format!("{GUEST}{tail}"))
+    }
+
+    /// Whether it is called as those without a name are.
+    pub fn is_guest(&self) -> bool {
+        self.name.starts_with(GUEST)
     }
 
     /// The name to show.

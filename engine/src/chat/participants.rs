@@ -12,7 +12,7 @@ use super::json::{bare_room, object, push_number, room_name};
 use super::participant::Participant;
 use super::{Chat, ChatRoomRef, ChatSocket, Request};
 use crate::app::{Detail, Event, Room};
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::{PARTICIPANTS_PER_PAGE_MAX, REPLY_LIST_BYTES_MAX};
 
@@ -74,7 +74,7 @@ pub(super) fn on_request(room: ChatRoomRef<'_, '_>, from: Sid, query: Query) -> 
         out.push('"');
     }
     out.push('}');
-    room.send(from, codec::ack_frame(query.ack, &out, &[]));
+    room.send(from, Packet::ack(query.ack, &out));
     Ok(())
 }
 

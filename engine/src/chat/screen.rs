@@ -11,7 +11,7 @@ use super::participant::Participant;
 use super::typing::tell_others;
 use super::{ChatRoomRef, ChatSocket, Identity, Request};
 use crate::app::Event;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ pub(super) fn on_request(
     let changed = std::mem::replace(&mut member.sharing, sharing) != sharing;
     let identity = member.identity.clone();
     if let Some(id) = ack {
-        room.send(from, codec::ack_frame(id, OK, &[]));
+        room.send(from, Packet::ack(id, OK));
     }
     if changed {
         let sharers = &mut room.state_mut().sharers;

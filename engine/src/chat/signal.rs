@@ -10,7 +10,7 @@ use super::json::{fits, object, placeholders, present};
 use super::leave::OK;
 use super::{Chat, ChatSocket};
 use crate::app::{Event, Relay};
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 
 #[derive(Deserialize)]
@@ -40,10 +40,10 @@ pub(super) fn on_event(
     out.push_str(r#","data":"#);
     out.push_str(data);
     out.push('}');
-    let answer = |json: &str| event.ack.map(|id| codec::ack_frame(id, json, &[]));
+    let answer = |json: &str| event.ack.map(|id| Packet::ack(id, json));
     socket.relay(Relay {
         to,
-        frame: codec::event_frame("signal", &out, event.attachments, None),
+        packet: Packet::event_with("signal", &out, event.attachments),
         from,
         delivered: answer(OK),
         missing: answer(&Error::NotFound.to_json()),

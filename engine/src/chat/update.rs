@@ -11,7 +11,7 @@ use super::json::{no_attachments, object, present, room_name};
 use super::leave::OK;
 use super::{Chat, ChatRoomRef, ChatSocket, Request, presence};
 use crate::app::Event;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::METADATA_BYTES_MAX;
 
@@ -52,7 +52,7 @@ pub(super) fn on_request(
     let changed = member.metadata != metadata;
     member.metadata = metadata;
     if let Some(id) = ack {
-        room.send(from, codec::ack_frame(id, OK, &[]));
+        room.send(from, Packet::ack(id, OK));
     }
     if changed {
         presence::on_changed(chat, room, from, false);

@@ -77,6 +77,13 @@ pub struct Config {
     pub history_ttl: Duration,
     /// `ROOMS_PER_SOCKET`: how many rooms one connection may be in.
     pub rooms_per_socket_max: usize,
+    /// `RECOVERY_WINDOW`: how long a client whose connection broke may come back and miss nothing;
+    /// zero: it comes back as a new one.
+    pub recovery_window: Duration,
+    /// `COMPRESSION`: whether WebSocket messages may be compressed (RFC 7692).
+    pub compression: bool,
+    /// `COMPRESSION_MIN_BYTES`: those of at least so many bytes.
+    pub compression_bytes_min: usize,
     /// `CORS_ORIGINS`: whose pages may connect, besides the engine's own.
     pub cors_origins: CorsOrigins,
     /// `RESERVED_NAMES`: user names nobody may take, in lower case.
@@ -117,6 +124,9 @@ impl Default for Config {
             history_size: 100,
             history_ttl: Duration::from_secs(24 * 60 * 60),
             rooms_per_socket_max: 100,
+            recovery_window: Duration::ZERO,
+            compression: false,
+            compression_bytes_min: 1024,
             cors_origins: CorsOrigins::None,
             reserved_names: parse::list(table::RESERVED_NAMES),
             blocked_names: Vec::new(),

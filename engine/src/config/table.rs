@@ -169,6 +169,14 @@ pub const GROUPS: &[Group] = &[
         Setting::new("HISTORY_TTL", Text("24h"), "how long they are kept",
             set!(history_ttl, duration, SECOND..=Duration::from_secs(365 * 24 * 60 * 60))),
     ]},
+    Group { title: "Connections", settings: &[
+        Setting::new("RECOVERY_WINDOW", Text("0"), "how long a broken connection is kept; 0 = not",
+            set!(recovery_window, duration, Duration::ZERO..=HOUR)),
+        Setting::new("COMPRESSION", Text("off"), "on: compress WebSocket messages if clients can",
+            set!(compression, choice, &[("off", false), ("on", true)])),
+        Setting::new("COMPRESSION_MIN_BYTES", Text("1KiB"), "smaller ones are sent as they are",
+            set!(compression_bytes_min, bytes, 0..=1 << 30)),
+    ]},
     Group { title: "Access", settings: &[
         Setting::new("CORS_ORIGINS", Unset("none"), "pages that may connect, comma-separated, or *",
             set!(cors_origins, origins)),

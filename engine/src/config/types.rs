@@ -1,6 +1,9 @@
 //! The types of settings that std has none for.
 
+use std::str::FromStr;
 use std::time::Duration;
+
+use super::parse;
 
 /// How many events one user may cause per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,22 @@ pub enum CorsOrigins {
     List(Vec<Origin>),
 }
 
+impl FromStr for CorsOrigins {
+    type Err = String;
+
+    /// As `CORS_ORIGINS` is written.
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse::origins(text)
+    }
+}
+
 impl CorsOrigins {
+    /// Whether everyone's pages may connect.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
+
     /// Whether the list allows this `Origin` header; the engine's own origin is not its business.
     #[must_use]
     pub fn allows(&self, origin: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! A room's home: the one place that knows all its members and gives its messages their order.
 //!
-//! Invariants: a room exists as long as it has a member; a member's shard is told in order, so that
+//! Invariants: a room exists as long as it has a member, be it one whose connection has ended but
+//! may come back; a member's shard is told in order, so that
 //! what was broadcast before it came in never reaches it and everything after does; numbers of
 //! rooms are never used again, so a late envelope cannot meet another room.
 
@@ -12,9 +13,9 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use indexmap::IndexMap;
 use throng_bridge::{Draft, Message, Outcome, Page, Port, Range, Request, Ticket};
 
-use crate::app::{App, Ask, Audience, Envelope, Outgoing, RoomRef};
+use crate::app::{App, Ask, Audience, Envelope, Outgoing, RoomRef, split_key};
 use crate::clock::Now;
-use crate::codec;
+use crate::codec::Packet;
 use crate::ids::{RoomId, Sid};
 use crate::limits::ROOM_MEMBERS_MAX;
 
@@ -31,7 +32,7 @@ pub enum Answer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unavailable;
 
-/// How many members a shard has of a room.
+/// How many members a shard has of a room, those that are away included.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     shard: u16,
@@ -44,6 +45,9 @@ pub struct HomeRoom<A: App> {
     name: Arc<str>,
     created_at_ms: u64,
     members: IndexMap<Sid, A::Member, DefaultHashBuilder>,
+    /// Members whose connection has ended and who may come back. Their shards get what the room
+    /// says; to everybody else they are gone.
+    away: HashMap<Sid, A::Member>,
     shares: Vec<Share>,
     /// The last message that has been delivered; what the bridge numbers meanwhile is on its way.
     last_seq: u64,
@@ -106,7 +110,9 @@ impl<A: App> Homes<A> {
             Ask::Join(member, ack) => room.on_join(from, member, ack),
             Ask::Leave(ack) => room.on_leave(app, from, ack),
             Ask::Gone => room.remove(app, from),
-            Ask::Broadcast(frame, audience) => room.deliver(audience, frame),
+            Ask::Away => room.on_away(app, from),
+            Ask::Back => room.on_back(app, from),
+            Ask::Broadcast(packet, audience) => room.deliver(audience, packet),
         });
     }
 
@@ -200,6 +206,7 @@ impl<A: App> Homes<A> {
             name: Arc::clone(&name),
             created_at_ms: now.wall_ms,
             members: IndexMap::default(),
+            away: HashMap::new(),
             shares: Vec::new(),
             last_seq: self.desk.port.last_seq(&name),
             state: A::Room::default(),
@@ -221,6 +228,7 @@ impl<A: App> Homes<A> {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         act(app, &mut Room { room, desk: &mut self.desk, out, now, since_ns });
         if room.members.is_empty()
+            && room.away.is_empty()
             && let Some(room) = self.rooms.remove(&id)
         {
             self.by_name.remove(&room.name);
@@ -230,9 +238,14 @@ impl<A: App> Homes<A> {
 }
 
 impl<A: App> Room<'_, A> {
-    /// Its name.
+    /// Its name within its namespace.
     pub fn name(&self) -> &str {
-        &self.room.name
+        split_key(&self.room.name).1
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        split_key(&self.room.name).0
     }
 
     /// The time of this turn.
@@ -280,18 +293,19 @@ impl<A: App> Room<'_, A> {
         self.room.last_seq
     }
 
-    /// Whether another member still fits.
+    /// Whether no other member fits.
     pub fn is_full(&self) -> bool {
         self.room.members.len() >= ROOM_MEMBERS_MAX
     }
 
     /// Makes `sid` a member, or replaces what is kept for it; tells its shard.
     pub fn admit(&mut self, sid: Sid, member: A::Member, listens: bool) {
-        if self.room.members.is_empty() {
+        if self.room.members.is_empty() && self.room.away.is_empty() {
             let room = Arc::clone(&self.room.name);
             let _ = self.desk.port.try_submit(Request::Open { room }, self.now.wall_ms);
         }
-        if self.room.members.insert(sid, member).is_none() {
+        let was_away = self.room.away.remove(&sid).is_some();
+        if self.room.members.insert(sid, member).is_none() && !was_away {
             let shard = sid.shard();
             match self.room.shares.iter_mut().find(|share| share.shard == shard) {
                 Some(share) => share.members += 1,
@@ -310,32 +324,32 @@ impl<A: App> Room<'_, A> {
 
     /// Ends a membership and tells the member's shard. Nothing happens without one.
     pub fn dismiss(&mut self, app: &mut A, sid: Sid) {
-        if self.room.members.contains_key(&sid) {
+        if self.room.members.contains_key(&sid) || self.room.away.contains_key(&sid) {
             let dismiss = Envelope::Dismiss { room: self.room.id, member: sid };
             self.out.push((sid.shard(), dismiss));
             self.remove(app, sid);
         }
     }
 
-    /// Sends a frame to one socket, in order with what the room delivers to it.
-    pub fn send(&mut self, to: Sid, frame: Box<[u8]>) {
-        self.out.push((to.shard(), Envelope::Send { to, frame }));
+    /// Sends a packet to one socket, in order with what the room delivers to it.
+    pub fn send(&mut self, to: Sid, packet: Packet) {
+        self.out.push((to.shard(), Envelope::Send { to, packet }));
     }
 
     /// Sends an event to members.
     pub fn broadcast(&mut self, audience: Audience, name: &str, args: &str) {
-        self.deliver(audience, codec::event_frame(name, args, &[], None));
+        self.deliver(audience, Packet::event(name, args));
     }
 
-    /// Sends a frame to members: one envelope for each shard that has some.
-    pub fn deliver(&mut self, audience: Audience, frame: Box<[u8]>) {
+    /// Sends a packet to members: one envelope for each shard that has some.
+    pub fn deliver(&mut self, audience: Audience, packet: Packet) {
         let (room, since_ns) = (self.room.id, self.since_ns);
         let Some((last, others)) = self.room.shares.split_last() else { return };
         for share in others {
-            let frame = frame.clone();
-            self.out.push((share.shard, Envelope::Deliver { room, audience, frame, since_ns }));
+            let packet = packet.clone();
+            self.out.push((share.shard, Envelope::Deliver { room, audience, packet, since_ns }));
         }
-        self.out.push((last.shard, Envelope::Deliver { room, audience, frame, since_ns }));
+        self.out.push((last.shard, Envelope::Deliver { room, audience, packet, since_ns }));
     }
 
     /// Asks for a message's number; [`App::answered`] follows.
@@ -383,19 +397,41 @@ impl<A: App> Room<'_, A> {
         }
         self.admit(from, member, true);
         if let Some(id) = ack {
-            self.send(from, codec::ack_frame(id, "", &[]));
+            self.send(from, Packet::ack(id, ""));
         }
     }
 
     fn on_leave(&mut self, app: &mut A, from: Sid, ack: Option<u64>) {
         self.dismiss(app, from);
         if let Some(id) = ack {
-            self.send(from, codec::ack_frame(id, "", &[]));
+            self.send(from, Packet::ack(id, ""));
+        }
+    }
+
+    /// The member's connection has ended; what the room says is kept for it on its shard.
+    fn on_away(&mut self, app: &mut A, sid: Sid) {
+        let Some(member) = self.room.members.swap_remove(&sid) else { return };
+        app.left(self, sid, &member);
+        self.room.away.insert(sid, member);
+    }
+
+    /// It came back, if there is still a place for it.
+    fn on_back(&mut self, app: &mut A, sid: Sid) {
+        if self.is_full() {
+            self.out.push((sid.shard(), Envelope::Dismiss { room: self.room.id, member: sid }));
+            return self.remove(app, sid);
+        }
+        if let Some(member) = self.room.away.remove(&sid) {
+            self.room.members.insert(sid, member);
+            app.returned(self, sid);
         }
     }
 
     fn remove(&mut self, app: &mut A, sid: Sid) {
-        let Some(member) = self.room.members.swap_remove(&sid) else { return };
+        let here = self.room.members.swap_remove(&sid);
+        if here.is_none() && self.room.away.remove(&sid).is_none() {
+            return;
+        }
         if self.room.members.len() * 4 < self.room.members.capacity() {
             self.room.members.shrink_to(self.room.members.len() * 2);
         }
@@ -406,6 +442,8 @@ impl<A: App> Room<'_, A> {
                 shares.swap_remove(index);
             }
         }
-        app.left(self, sid, member);
+        if let Some(member) = here {
+            app.left(self, sid, &member);
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::ids::RoomId;
+use super::marks::Marks;
+use crate::app::Audience;
+use crate::ids::{RoomId, Sid};
 
 /// A member: its connection's slot (24 bits) and whether it listens to presence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +62,17 @@ struct LocalRoom {
     id: RoomId,
     name: Arc<str>,
     seats: Vec<Seat>,
+    /// Where recovery is on.
+    heard: Option<Box<Heard>>,
+}
+
+/// How far the room's events have gone on this shard.
+#[derive(Default)]
+struct Heard {
+    /// Those that have been said.
+    said: Marks,
+    /// Those that recovery has forgotten.
+    forgotten: Marks,
 }
 
 /// All rooms that have a member on this shard.
@@ -115,6 +128,51 @@ impl LocalRooms {
         }
     }
 
+    /// Moves a member's connection to another row.
+    pub fn move_seat(&mut self, membership: Membership, slot: u32) {
+        if let Some(Some(room)) = self.rooms.get_mut(membership.room as usize) {
+            let seat = &mut room.seats[membership.seat as usize];
+            *seat = Seat(slot | (seat.0 & LISTENS));
+        }
+    }
+
+    /// Whether a member listens to presence.
+    pub fn listens(&self, membership: Membership) -> bool {
+        let room = self.rooms.get(membership.room as usize).and_then(Option::as_ref);
+        room.is_some_and(|room| room.seats[membership.seat as usize].listens())
+    }
+
+    /// Notes that an event of the room ends at position `end`.
+    pub fn note_said(&mut self, index: u32, audience: Audience, end: u64) {
+        if let Some(Some(room)) = self.rooms.get_mut(index as usize) {
+            room.heard.get_or_insert_default().said.note(audience, end);
+        }
+    }
+
+    /// Notes that recovery has forgotten the room's event that ends at position `end`.
+    pub fn note_forgotten(&mut self, id: RoomId, audience: Audience, end: u64) {
+        if let Some(&index) = self.by_id.get(&id)
+            && let Some(room) = &mut self.rooms[index as usize]
+        {
+            room.heard.get_or_insert_default().forgotten.note(audience, end);
+        }
+    }
+
+    /// Where the room's last event for this member ends.
+    pub fn said_to(&self, membership: Membership, sid: Sid) -> u64 {
+        self.heard(membership).map_or(0, |heard| heard.said.end_for(sid, self.listens(membership)))
+    }
+
+    /// Where the room's last forgotten event for this member ends.
+    pub fn forgotten_to(&self, membership: Membership, sid: Sid) -> u64 {
+        let listens = self.listens(membership);
+        self.heard(membership).map_or(0, |heard| heard.forgotten.end_for(sid, listens))
+    }
+
+    fn heard(&self, membership: Membership) -> Option<&Heard> {
+        self.rooms.get(membership.room as usize)?.as_ref()?.heard.as_deref()
+    }
+
     /// Ends a membership. The last member's seat takes the free place: its membership moved.
     pub fn remove(&mut self, membership: Membership) -> Option<Moved> {
         let room = self.rooms[membership.room as usize].as_mut()?;
@@ -129,7 +187,8 @@ impl LocalRooms {
     }
 
     fn open(&mut self, id: RoomId, name: &Arc<str>) -> u32 {
-        let room = LocalRoom { id, name: Arc::clone(name), seats: Vec::new() };
+        let (name_here, seats) = (Arc::clone(name), Vec::new());
+        let room = LocalRoom { id, name: name_here, seats, heard: None };
         let index = self.free.pop().unwrap_or(self.rooms.len() as u32);
         if index as usize == self.rooms.len() {
             self.rooms.push(None);

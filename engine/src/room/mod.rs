@@ -2,6 +2,8 @@
 
 mod home;
 mod local;
+mod marks;
 
 pub use home::{Answer, HomeRoom, Homes, Room, Unavailable};
 pub use local::{LocalRooms, Membership, Seat};
+pub use marks::Marks;

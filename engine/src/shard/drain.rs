@@ -38,7 +38,7 @@ impl<A: App> Core<A> {
             let slot = drain.next_slot;
             drain.next_slot += 1;
             let phase = self.table.row(slot).map(|row| &row.phase);
-            if matches!(phase, Some(Phase::Live(_) | Phase::Request(_))) {
+            if matches!(phase, Some(Phase::Live(_) | Phase::Request(_) | Phase::Polling(_))) {
                 drain.closed += 1;
                 self.close(slot, Reason::Draining);
                 self.route();

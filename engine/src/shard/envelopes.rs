@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use throng_ring::Frame;
-
 use super::Core;
-use crate::app::{App, Ask, Audience, Envelope, Relay, RoomRef};
+use crate::app::{App, Ask, Envelope, Relay};
 use crate::close::Reason;
 use crate::codec;
 use crate::ids::{RoomId, Sid};
 use crate::limits::MESH_BACKLOG_MAX;
 use crate::outbox::Class;
 use crate::room::Membership;
-use crate::table::{Phase, Queued, Socket};
+use crate::table::{Phase, Socket};
 
 /// Envelopes held back for a shard above which even deliveries are dropped, and counted: what was
 /// published before the backlog was noticed is far less.
@@ -66,13 +64,11 @@ impl<A: App> Core<A> {
                 let asked = (room, from, ask, since_ns);
                 self.homes.on_ask(&mut self.app, &mut self.out, self.now, asked);
             }
-            Envelope::Deliver { room, audience, frame, since_ns } => {
-                self.on_deliver(room, audience, Frame::new(frame), since_ns);
+            Envelope::Deliver { room, audience, packet, since_ns } => {
+                self.on_deliver(room, audience, packet, since_ns);
             }
-            Envelope::Send { to, frame } => {
-                if let Some(slot) = self.table.find(to) {
-                    self.queue_or_close(slot, Frame::new(frame), Class::Reply);
-                }
+            Envelope::Send { to, packet } => {
+                self.say_to(to, packet);
             }
             Envelope::Admit { room, name, member, listens } => {
                 self.on_admit(room, &name, member, listens);
@@ -84,138 +80,126 @@ impl<A: App> Core<A> {
             }
             Envelope::Dismiss { room, member } => self.on_dismiss(room, member),
             Envelope::Relay(relay) => self.on_relay(*relay),
-            Envelope::Disconnect { to } => {
-                if let Some(slot) = self.table.find(to) {
-                    let frame = Frame::new(codec::disconnect_frame());
-                    self.queue(slot, frame, Class::Control);
-                    self.close(slot, Reason::Application);
-                }
+            Envelope::Disconnect { to, close } => self.on_disconnect(to, close),
+            Envelope::Spread(spread) => self.on_spread(&spread),
+            Envelope::Cast(spread) => self.on_cast(&spread),
+            Envelope::Asked { id, count } => {
+                let whole = self.collections.on_asked(id, count);
+                self.on_collected(whole);
             }
+            Envelope::Answered { id, answer } => {
+                let whole = self.collections.on_answer(id, answer);
+                self.on_collected(whole);
+            }
+            Envelope::Poll(poll) => self.on_poll(poll),
+            Envelope::Polled(polled) => self.on_polled(*polled),
+            Envelope::Adopt(adopt) => self.on_adopt(adopt),
+            Envelope::Rehome(ghost) => self.on_rehome(*ghost),
+            Envelope::Forget(key) => self.on_forget(key),
         }
     }
 
     fn socket(&mut self, sid: Sid) -> Option<&mut Socket<A>> {
         let slot = self.table.find(sid)?;
-        self.table.row(slot)?.socket()
+        self.table.row(slot)?.socket(sid)
     }
 
     fn on_admit(&mut self, room: RoomId, name: &Arc<str>, member: Sid, listens: bool) {
         let Some(slot) = self.table.find(member) else {
             // It was gone before it was in.
-            return self.tell_gone(room, member);
+            return self.tell_home(room, member, Ask::Gone);
         };
         let index = self.local.index_of(room);
-        let Some(socket) = self.table.row(slot).and_then(|row| row.socket()) else { return };
+        let Some(row) = self.table.row(slot) else { return };
+        let away = matches!(row.phase, Phase::Away(_));
+        let Some(socket) = row.socket(member) else { return };
         socket.joining = socket.joining.saturating_sub(1);
         match socket.memberships.iter().find(|it| Some(it.room) == index) {
             Some(&membership) => self.local.set_listens(membership, listens),
             None => {
-                if socket.memberships.len() == socket.memberships.capacity() {
-                    // Most sockets are in one room.
-                    socket.memberships.reserve_exact(socket.memberships.len().max(1));
-                }
-                socket.memberships.push(self.local.add(room, name, slot, listens));
+                socket.add(self.local.add(room, name, slot, listens));
                 self.cells.memberships.add(1);
+                if let Some(past) = row.past(member) {
+                    past.enter(name, self.log.position());
+                }
+                if away {
+                    self.tell_home(room, member, Ask::Away);
+                }
             }
         }
     }
 
     fn on_dismiss(&mut self, room: RoomId, member: Sid) {
-        let index = self.local.index_of(room);
-        let Some(socket) = self.socket(member) else { return };
-        let Some(at) = socket.memberships.iter().position(|it| Some(it.room) == index) else {
-            return;
-        };
-        let membership = socket.memberships.swap_remove(at);
+        let Some(index) = self.local.index_of(room) else { return };
+        let Some(slot) = self.table.find(member) else { return };
+        let Some(row) = self.table.row(slot) else { return };
+        let Some(socket) = row.socket(member) else { return };
+        let Some(at) = socket.memberships.iter().position(|it| it.room == index) else { return };
+        let membership = socket.remove(at);
+        if let Some(past) = row.past(member)
+            && let Some((_, key)) = self.local.room(index)
+        {
+            past.leave(key, self.local.said_to(membership, member));
+        }
         self.unseat(membership);
     }
 
-    fn unseat(&mut self, membership: Membership) {
+    pub(super) fn unseat(&mut self, membership: Membership) {
         self.cells.memberships.sub(1);
         if let Some(moved) = self.local.remove(membership)
-            && let Some(socket) = self.table.row(moved.slot()).and_then(|row| row.socket())
+            && let Some(row) = self.table.row(moved.slot())
         {
-            moved.mend(&mut socket.memberships);
-        }
-    }
-
-    /// Takes a socket out of its rooms and tells the application.
-    pub(super) fn detach(&mut self, slot: u32, socket: Socket<A>, reason: &'static str) {
-        debug_assert_eq!(slot, socket.sid.slot());
-        self.cells.sockets.sub(1);
-        for &membership in &socket.memberships {
-            if let Some((id, _)) = self.local.room(membership.room) {
-                self.tell_gone(id, socket.sid);
+            for socket in row.sockets() {
+                moved.mend(&mut socket.memberships);
             }
-            self.unseat(membership);
-        }
-        self.app.disconnect(socket.sid, socket.session, reason);
-    }
-
-    fn tell_gone(&mut self, room: RoomId, from: Sid) {
-        let since_ns = self.now.ns;
-        let gone = Envelope::Ask { room: RoomRef::Id(room), from, ask: Ask::Gone, since_ns };
-        self.out.push((room.home(), gone));
-    }
-
-    /// The fan-out: one shared frame, queued once per member.
-    fn on_deliver(&mut self, room: RoomId, audience: Audience, frame: Frame, since_ns: u64) {
-        let (except, listeners) = match audience {
-            Audience::All => (None, false),
-            Audience::Except(sid) => (Some(sid), false),
-            Audience::Listeners(except) => (except, true),
-        };
-        let except = except.filter(|sid| sid.shard() == self.mesh.index()).map(|sid| sid.slot());
-        let mut delivered = 0;
-        let mut slow = Vec::new();
-        for seat in self.local.seats(room) {
-            if Some(seat.slot()) == except || (listeners && !seat.listens()) {
-                continue;
-            }
-            delivered += 1;
-            match self.table.queue(seat.slot(), frame.clone(), Class::Event) {
-                Queued::Yes => {}
-                Queued::InsteadOf(events) => self.cells.undelivered_dropped.add(events.into()),
-                Queued::Exceeds => slow.push(seat.slot()),
-            }
-        }
-        delivered -= slow.len() as u64;
-        for slot in slow {
-            self.cells.undelivered_slow_consumer.add(1);
-            self.close(slot, Reason::SlowConsumer);
-        }
-        self.cells.deliveries.add(delivered);
-        if delivered > 0 {
-            self.fanouts.push((since_ns, delivered));
         }
     }
 
     fn on_relay(&mut self, relay: Relay) {
-        let Relay { to, frame, from, delivered, missing } = relay;
-        let answer = match self.table.find(to) {
-            Some(slot) => {
-                self.queue_or_close(slot, Frame::new(frame), Class::Event);
-                delivered
-            }
-            None => missing,
+        let Relay { to, packet, from, delivered, missing } = relay;
+        let answer = if self.say_to(to, packet) { delivered } else { missing };
+        if let Some(packet) = answer {
+            self.out.push((from.shard(), Envelope::Send { to: from, packet }));
+        }
+    }
+
+    /// Ends a socket; with `close`, all of its connection's and the connection.
+    fn on_disconnect(&mut self, to: Sid, close: bool) {
+        let Some(slot) = self.table.find(to) else { return };
+        let Some(row) = self.table.row(slot) else { return };
+        let dialect = row.dialect;
+        if matches!(row.phase, Phase::Away(_)) {
+            return self.on_away_expired(slot);
+        }
+        let Some(link) = row.link() else { return };
+        let sids: Vec<_> = match close {
+            true => link.sockets().map(|socket| socket.sid).collect(),
+            false => vec![to],
         };
-        if let Some(frame) = answer {
-            self.out.push((from.shard(), Envelope::Send { to: from, frame }));
+        for sid in sids {
+            let Some(link) = self.table.row(slot).and_then(|row| row.link()) else { return };
+            let Some(socket) = link.sockets().find(|it| it.sid == sid) else { continue };
+            let name = Arc::clone(self.spaces.name(socket.namespace));
+            self.queue(slot, codec::disconnect_frame(&name, dialect), Class::Control);
+            let Some(row) = self.table.row(slot) else { return };
+            let phase = std::mem::replace(&mut row.phase, Phase::Vacant);
+            let phase = self.leave_in(phase, sid);
+            if let Some(row) = self.table.row(slot) {
+                row.phase = phase;
+            }
+        }
+        if close || dialect.is_json() {
+            self.close(slot, Reason::Application);
         }
     }
 
-    /// Queues a frame for a connection that is not being handled; closes it if it owes too much.
-    fn queue_or_close(&mut self, slot: u32, frame: Frame, class: Class) {
-        if !self.queue(slot, frame, class) {
-            self.close(slot, Reason::SlowConsumer);
+    fn leave_in(&mut self, mut phase: Phase<A>, sid: Sid) -> Phase<A> {
+        let reason = Reason::Application.text();
+        match &mut phase {
+            Phase::Live(live) => self.leave_namespace(&mut live.link, sid, reason),
+            Phase::Polling(polling) => self.leave_namespace(&mut polling.link, sid, reason),
+            _ => {}
         }
-    }
-
-    /// The socket of a live connection that is ending.
-    pub(super) fn take_socket(&mut self, slot: u32) -> Option<Socket<A>> {
-        match &mut self.table.row(slot)?.phase {
-            Phase::Live(live) => live.link.socket.take(),
-            _ => None,
-        }
+        phase
     }
 }

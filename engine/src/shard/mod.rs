@@ -2,42 +2,55 @@
 //!
 //! A turn submits and reaps the ring, takes what other shards and the control thread have sent,
 //! looks at the timers, and lets everything queued leave in one go. What happens is decided in the
-//! children (`input`, `packets`, `envelopes`, `timers`, `output`); the loop only keeps their order.
+//! children, in the order of a message's way: `input` and `http`, `polling` and `upgrade`,
+//! `packets` and `json`, `envelopes`, `delivery`, `away`, `timers`, `output`; the loop only keeps
+//! their order.
 //! Everything a shard owns is its own; only envelopes, counters and limits are seen by others.
 
+mod away;
+mod delivery;
 mod drain;
 mod envelopes;
+mod http;
 mod input;
+mod json;
 mod output;
 mod packets;
+mod polling;
 mod timers;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use throng_bridge::Port;
 use throng_protocol::engineio::Timing;
 use throng_protocol::{socketio, ws};
-use throng_ring::{Bed, Conn, Frame, Ring};
+use throng_ring::{Address, Bed, Conn, Frame, Ring};
 
-use crate::app::{App, Envelope, Outgoing};
+use crate::app::{App, Collections, Envelope, Namespaces, Outgoing, Reply};
 use crate::clock::{Clock, Now};
-use crate::codec;
+use crate::codec::{self, Encoder, Packet};
 use crate::config::Config;
 use crate::handover::HttpDoor;
-use crate::ids::Entropy;
+use crate::ids::{Entropy, Seal, SessionKey};
 use crate::limiter::Limiter;
 use crate::limits::{IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS};
 use crate::mesh::Mesh;
 use crate::metrics::Cells;
+use crate::recovery::Log;
 use crate::room::{Homes, LocalRooms};
+use crate::spaces::Spaces;
 use crate::table::Table;
 use crate::wheel::Wheel;
+use delivery::OwedAnswers;
 use drain::Drain;
+use upgrade::Arrival;
 
 /// What is run on a shard to look at the rooms whose home it is.
 pub type Look<A> = Box<dyn FnOnce(&A, &mut Homes<A>, Now) + Send>;
@@ -82,6 +95,12 @@ pub struct Parts<A: App> {
     pub clock: Clock,
     /// The host's number in socket ids.
     pub host: u32,
+    /// What ids that only their owners may know are signed with.
+    pub seal: Seal,
+    /// All shards' rings, to hand connections to.
+    pub rings: Arc<[OnceLock<Address>]>,
+    /// Slots of its ring.
+    pub slots: u32,
 }
 
 /// The limits of a connection's input, in the codecs' words.
@@ -92,6 +111,7 @@ struct Bounds {
     timing: Timing,
     connect_timeout_ms: u32,
     handshake_timeout_ms: u32,
+    recovery_window_ms: u32,
 }
 
 /// Everything a shard owns but its ring.
@@ -106,17 +126,35 @@ struct Core<A: App> {
     wheel: Wheel,
     local: LocalRooms,
     homes: Homes<A>,
+    namespaces: Namespaces,
+    spaces: Spaces,
+    encoder: Encoder,
+    inflater: Option<Box<ws::Inflater>>,
+    /// What has been said lately, where recovery is on.
+    log: Log,
+    collections: Collections<A>,
+    owed: OwedAnswers,
+    seal: Seal,
+    /// Polling sessions that began on other shards, and their rows here.
+    guests: HashMap<SessionKey, u32>,
+    rings: Arc<[OnceLock<Address>]>,
+    /// Connections that move here, of which one half has come, and until when it waits.
+    arrivals: HashMap<u64, (Arrival, u32)>,
+    tokens: u32,
+    /// The connection being handled could not move to where its socket is.
+    stranded: bool,
     mesh: Mesh<Envelope<A>>,
     /// Envelopes being written; routed after each input.
     out: Outgoing<A>,
     /// Envelopes for this shard.
     inbox: VecDeque<Envelope<A>>,
-    /// Frames that an application writes for the socket it is handling.
-    frames: Vec<Box<[u8]>>,
-    /// Connections to close, finish or hand over at the end of the turn.
+    /// Packets that an application writes for the socket it is handling.
+    packets: Vec<(Packet, Option<u64>)>,
+    /// Answers that it writes to a message.
+    replies: Vec<Reply>,
+    /// Connections to close or finish at the end of the turn.
     closes: Vec<Conn>,
     shutdowns: Vec<Conn>,
-    hand_overs: Vec<Conn>,
     /// Broadcasts of this turn: when their cause arrived, and to how many.
     fanouts: Vec<(u64, u64)>,
     latency_us: Histogram<u64>,
@@ -129,7 +167,9 @@ struct Core<A: App> {
     ack_id: u64,
     next_sweep_ms: u32,
     next_flush_ns: u64,
-    /// Connections come and gone that memory has been given back for, or will be.
+    /// Sessions without a connection that have come or gone.
+    sessions_churn: u64,
+    /// Connections and sessions come and gone that memory has been given back for, or will be.
     churn_released: u64,
     /// How many more times memory is to be given back.
     releases_due: u8,
@@ -153,6 +193,9 @@ impl<A: App> Shard<A> {
     /// When the executor cannot sleep on the ring (no file descriptor left).
     pub fn new(ring: Ring, parts: Parts<A>) -> io::Result<Self> {
         parts.mesh.door().install(ring.waker());
+        if let Some(place) = parts.rings.get(usize::from(parts.mesh.index())) {
+            let _ = place.set(ring.address()?);
+        }
         let core = Core::new(parts);
         Ok(Self { ring, bed: Bed::new()?, active_ms: core.now.ms(), core })
     }
@@ -233,7 +276,8 @@ impl<A: App> Shard<A> {
 
 impl<A: App> Core<A> {
     fn new(parts: Parts<A>) -> Self {
-        let Parts { app, config, mesh, port, cells, limiter, http, commands, clock, host } = parts;
+        let Parts { app, config, mesh, port, cells, limiter, http, commands, .. } = parts;
+        let Parts { clock, host, seal, rings, slots, .. } = parts;
         let now = clock.now();
         Self {
             app,
@@ -241,17 +285,30 @@ impl<A: App> Core<A> {
             clock,
             now,
             host,
-            table: Table::new(config.outbox_bytes_max, config.slow_consumer),
+            table: Table::new(slots, config.outbox_bytes_max, config.slow_consumer),
             wheel: Wheel::new(now.ms()),
             local: LocalRooms::default(),
             homes: Homes::new(mesh.index(), mesh.shards(), port),
+            namespaces: A::namespaces(),
+            spaces: Spaces::default(),
+            encoder: Encoder::new(config.compression_bytes_min),
+            inflater: None,
+            log: Log::default(),
+            collections: Collections::default(),
+            owed: OwedAnswers::default(),
+            seal,
+            guests: HashMap::new(),
+            rings,
+            arrivals: HashMap::new(),
+            tokens: 0,
+            stranded: false,
             mesh,
             out: Vec::new(),
             inbox: VecDeque::new(),
-            frames: Vec::new(),
+            packets: Vec::new(),
+            replies: Vec::new(),
             closes: Vec::new(),
             shutdowns: Vec::new(),
-            hand_overs: Vec::new(),
             fanouts: Vec::new(),
             latency_us: Histogram::new(2).expect("two digits are a valid precision"),
             cells,
@@ -259,10 +316,11 @@ impl<A: App> Core<A> {
             http,
             commands,
             entropy: Entropy::default(),
-            ping: Frame::new(codec::ping_frame()),
+            ping: codec::ping_frame(),
             ack_id: 0,
             next_sweep_ms: now.ms(),
             next_flush_ns: 0,
+            sessions_churn: 0,
             churn_released: 0,
             releases_due: 0,
             drain: None,
@@ -287,9 +345,10 @@ impl<A: App> Core<A> {
     fn due_within_ms(&self, limit_ms: u32) -> u32 {
         let now_ms = self.now.ms();
         let mut wait_ms = self.wheel.due_within_ms(now_ms, limit_ms);
-        if let Some(due_ms) = self.homes.next_due_ms() {
-            let room_ms = due_ms.saturating_sub(self.now.ns / 1_000_000);
-            wait_ms = wait_ms.min(room_ms.min(limit_ms.into()) as u32);
+        let others = [self.homes.next_due_ms(), self.collections.next_due_ms()];
+        for due_ms in others.into_iter().flatten() {
+            let left_ms = due_ms.saturating_sub(self.now.ns / 1_000_000);
+            wait_ms = wait_ms.min(left_ms.min(limit_ms.into()) as u32);
         }
         wait_ms
     }
@@ -322,6 +381,7 @@ impl Bounds {
             },
             connect_timeout_ms: ms(config.connect_timeout),
             handshake_timeout_ms: ms(config.handshake_timeout),
+            recovery_window_ms: ms(config.recovery_window),
         }
     }
 }

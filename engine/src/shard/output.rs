@@ -1,6 +1,8 @@
 //! What leaves a shard: frames, closes, hand-overs, batches.
 
 use std::io;
+use std::mem;
+use std::sync::OnceLock;
 
 use throng_ring::{Conn, Frame, Ring};
 
@@ -35,21 +37,45 @@ impl<A: App> Core<A> {
     pub(super) fn close(&mut self, slot: u32, reason: Reason) {
         let conn = self.table.conn(slot);
         let Some(row) = self.table.row(slot) else { return };
-        if matches!(row.phase, Phase::Vacant | Phase::Closing { .. } | Phase::HandingOver(_)) {
-            return;
+        let mut link = match &mut row.phase {
+            Phase::Polling(polling) if polling.ended_until_ms.is_some() => return,
+            Phase::Polling(_) => return self.close_polling(slot, reason),
+            Phase::Vacant
+            | Phase::Closing { .. }
+            | Phase::HandingOver(_)
+            | Phase::Upgraded(_)
+            | Phase::Elsewhere(_)
+            | Phase::Away(_) => return,
+            Phase::Exchange(_) => {
+                self.abort_exchange(slot);
+                None
+            }
+            Phase::Live(_) => match mem::replace(&mut row.phase, Phase::Vacant) {
+                Phase::Live(live) => Some(live),
+                _ => None,
+            },
+            _ => None,
+        };
+        let stub = link.as_ref().and_then(|live| live.link.stub());
+        if let Some(live) = &mut link {
+            self.detach(&mut live.link, reason);
         }
-        if let Some(socket) = self.take_socket(slot) {
-            self.detach(slot, socket, reason.text());
+        if let Some(key) = stub {
+            self.release_stub(key);
         }
         reason.cell(&self.cells).add(1);
         let mut manner = reason.manner();
-        if let Some(row) = self.table.row(slot) {
-            if matches!(row.phase, Phase::Request(_)) && reason != Reason::Refused {
-                // It has not been told that this is a WebSocket: a close frame would be noise.
-                manner = Manner::Cut;
-            }
-            let peer_done = reason == Reason::Peer;
-            row.phase = Phase::Closing { peer_done, finished: false, ignored_bytes: 0 };
+        let Some(row) = self.table.row(slot) else { return };
+        let speaks_frames = link.is_some() || matches!(row.phase, Phase::Probe(_));
+        let answered = matches!(reason, Reason::Refused | Reason::Answered);
+        if !speaks_frames && !answered {
+            // It has not been told that this is a WebSocket: a close frame would be noise.
+            manner = Manner::Cut;
+        }
+        let peer_done = reason == Reason::Peer;
+        let closing = Phase::Closing { peer_done, finished: false, ignored_bytes: 0 };
+        if let Phase::Probe(probe) = mem::replace(&mut row.phase, closing) {
+            self.probe_ended(probe.session, conn);
         }
         match manner {
             Manner::Cut => {
@@ -58,10 +84,24 @@ impl<A: App> Core<A> {
             }
             Manner::Finish => self.table.mark(slot),
             Manner::CloseFrame(code) => {
-                self.queue(slot, Frame::new(codec::close_frame(code)), Class::Control);
+                self.queue(slot, codec::close_frame(code), Class::Control);
             }
         }
         self.arm(slot);
+    }
+
+    /// Ends a session that has no connection of its own.
+    fn close_polling(&mut self, slot: u32, reason: Reason) {
+        let Some(row) = self.table.row(slot) else { return };
+        let Phase::Polling(mut polling) = mem::replace(&mut row.phase, Phase::Vacant) else {
+            return;
+        };
+        self.detach(&mut polling.link, reason);
+        if let Some(row) = self.table.row(slot) {
+            row.phase = Phase::Polling(polling);
+        }
+        reason.cell(&self.cells).add(1);
+        self.end_polling(slot, reason);
     }
 
     /// Counts what will not be delivered.
@@ -79,7 +119,9 @@ impl<A: App> Core<A> {
         self.cells.bytes_sent.add(row.sending_bytes.into());
         row.sending_bytes = 0;
         row.sending_events = 0;
-        if !row.queue.is_empty() || matches!(row.phase, Phase::Closing { .. }) {
+        let waits =
+            matches!(row.phase, Phase::Closing { .. } | Phase::Moving(_) | Phase::HandingOver(_));
+        if waits || !row.queue.is_empty() {
             self.table.mark(conn.slot);
         }
     }
@@ -101,9 +143,6 @@ impl<A: App> Core<A> {
             }
             ring.close(conn)?;
         }
-        while let Some(conn) = self.hand_overs.pop() {
-            ring.hand_over(conn)?;
-        }
         self.flush_mesh();
         self.record_latency();
         Ok(())
@@ -112,6 +151,11 @@ impl<A: App> Core<A> {
     fn flush_connection(&mut self, ring: &mut Ring, slot: u32) -> io::Result<()> {
         let conn = self.table.conn(slot);
         let Some(row) = self.table.get(conn) else { return Ok(()) };
+        if matches!(row.phase, Phase::Polling(_)) {
+            self.flush_polling(slot);
+            self.route();
+            return Ok(());
+        }
         if row.sending_bytes > 0 {
             return Ok(());
         }
@@ -122,15 +166,36 @@ impl<A: App> Core<A> {
             self.cells.frames_sent.add((waiting - left) as u64);
             return Ok(());
         }
-        if let Phase::Closing { peer_done, finished, .. } = &mut row.phase {
-            if *peer_done {
-                self.closes.push(conn);
-            } else if !*finished {
+        match &mut row.phase {
+            Phase::Closing { peer_done: true, .. } => self.closes.push(conn),
+            Phase::Closing { finished, .. } if !*finished => {
                 *finished = true;
                 self.shutdowns.push(conn);
             }
+            Phase::HandingOver(_) => ring.hand_over(conn)?,
+            Phase::Moving(_) => self.start_transfer(ring, conn)?,
+            _ => {}
         }
         Ok(())
+    }
+
+    /// What a moving connection owed has been sent: its socket goes to the other ring.
+    fn start_transfer(&mut self, ring: &mut Ring, conn: Conn) -> io::Result<()> {
+        let Some(row) = self.table.get(conn) else { return Ok(()) };
+        let Phase::Moving(moving) = &mut row.phase else { return Ok(()) };
+        if moving.token.is_some() {
+            return Ok(());
+        }
+        let Some(address) = self.rings.get(usize::from(moving.shard)).and_then(OnceLock::get)
+        else {
+            let gone = io::Error::from(io::ErrorKind::NotFound);
+            self.on_transferred(conn, Err(gone));
+            return Ok(());
+        };
+        self.tokens = self.tokens.wrapping_add(1);
+        let token = u64::from(self.mesh.index()) << 32 | u64::from(self.tokens);
+        moving.token = Some(token);
+        ring.transfer(conn, address, token)
     }
 
     fn flush_mesh(&mut self) {

@@ -2,15 +2,15 @@
 
 use std::io;
 
-use throng_protocol::engineio::Beat;
 use throng_ring::{Ring, memory};
 
 use super::{Command, Core};
 use crate::app::App;
 use crate::close::Reason;
+use crate::codec;
 use crate::limits::{RELEASE_AFTER_CHURN, SWEEP_INTERVAL_MS};
 use crate::outbox::Class;
-use crate::table::Phase;
+use crate::table::{Due, Phase};
 
 impl<A: App> Core<A> {
     /// Handles everything that is due.
@@ -20,6 +20,10 @@ impl<A: App> Core<A> {
         }
         self.homes.on_time(&mut self.app, &mut self.out, self.now);
         self.route();
+        while let Some(expired) = self.collections.poll_expired(self.now.ns / 1_000_000) {
+            self.on_collected(Some(expired));
+            self.route();
+        }
         while let Ok(command) = self.commands.try_recv() {
             self.on_command(ring, command)?;
         }
@@ -32,29 +36,47 @@ impl<A: App> Core<A> {
         let conn = self.table.conn(slot);
         let Some(row) = self.table.row(slot) else { return };
         let reason = match &mut row.phase {
-            Phase::Request(_) => Reason::HandshakeTimeout,
+            Phase::Request(held) if held.is_empty() => Reason::Answered,
+            Phase::Request(_) | Phase::Exchange(_) | Phase::Moving(_) | Phase::Arriving(_) => {
+                Reason::HandshakeTimeout
+            }
+            Phase::Probe(_) => Reason::PingTimeout,
             Phase::Closing { .. } => return self.closes.push(conn),
-            Phase::Vacant | Phase::HandingOver(_) => return,
-            Phase::Live(live) => {
-                let link = &mut live.link;
-                let late = (now_ms.wrapping_sub(link.connect_by_ms) as i32) >= 0;
-                if link.socket.is_none() && late {
-                    Reason::ConnectTimeout
-                } else {
-                    match link.heartbeat.on_deadline(now_ms, &self.bounds.timing) {
-                        Beat::TimedOut => Reason::PingTimeout,
-                        Beat::NotYet => return self.arm(slot),
-                        Beat::SendPing => {
-                            self.cells.pings_sent.add(1);
-                            self.queue(slot, self.ping.clone(), Class::Control);
-                            return self.arm(slot);
-                        }
-                    }
+            Phase::Away(_) => return self.on_away_expired(slot),
+            Phase::Vacant | Phase::HandingOver(_) | Phase::Upgraded(_) | Phase::Elsewhere(_) => {
+                return;
+            }
+            Phase::Polling(polling) if polling.ended_until_ms.is_some() => {
+                return self.remove_session(slot);
+            }
+            Phase::Polling(polling) if polling.is_noop_due(now_ms) => {
+                self.answer_noop(slot);
+                return self.arm(slot);
+            }
+            Phase::Polling(polling) => {
+                match polling.link.on_deadline(now_ms, &self.bounds.timing) {
+                    Due::End(reason) => reason,
+                    due => return self.beat(slot, due),
                 }
             }
+            Phase::Live(live) => match live.link.on_deadline(now_ms, &self.bounds.timing) {
+                Due::End(reason) => reason,
+                due => return self.beat(slot, due),
+            },
         };
         self.close(slot, reason);
         self.route();
+    }
+
+    fn beat(&mut self, slot: u32, due: Due) {
+        let frame = match due {
+            Due::EnginePing => self.ping.clone(),
+            Due::WebSocketPing => codec::ws_ping_frame(),
+            Due::Nothing | Due::End(_) => return self.arm(slot),
+        };
+        self.cells.pings_sent.add(1);
+        self.queue(slot, frame, Class::Control);
+        self.arm(slot);
     }
 
     pub(super) fn on_command(&mut self, ring: &mut Ring, command: Command<A>) -> io::Result<()> {
@@ -73,7 +95,8 @@ impl<A: App> Core<A> {
     /// After many connections have come or gone, gives back what they needed; once they are quiet,
     /// and again a while later, since the allocator lets go of some pages only then.
     fn release_memory(&mut self, ring: &mut Ring) {
-        let churn = 2 * self.cells.accepted.read() - self.cells.connections.read();
+        let connections = 2 * self.cells.accepted.read() + self.cells.moved_in.read();
+        let churn = connections.saturating_sub(self.cells.connections.read()) + self.sessions_churn;
         if churn - self.churn_released >= RELEASE_AFTER_CHURN {
             self.churn_released = churn;
             self.releases_due = 3;
@@ -95,6 +118,9 @@ impl<A: App> Core<A> {
         }
         self.next_sweep_ms = self.now.ms().wrapping_add(SWEEP_INTERVAL_MS);
         self.homes.expire(self.now);
+        self.forget();
+        self.sweep_owed();
+        self.sweep_arrivals();
         let cells = &self.cells;
         cells.rooms.set(self.homes.count() as u64);
         cells.history_bytes.set(self.homes.held_bytes() as u64);

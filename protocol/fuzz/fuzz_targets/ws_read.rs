@@ -29,7 +29,7 @@ fn read(role: Role, pieces: &[&[u8]]) -> Outcome {
     let mut got = Vec::new();
     for piece in pieces {
         let mut closed = false;
-        let result = reader.read(role, &LIMITS, &mut piece.to_vec(), |incoming| {
+        let result = reader.read(role, &LIMITS, None, &mut piece.to_vec(), |incoming| {
             closed = matches!(incoming, Incoming::Close(_));
             got.push(keep(incoming));
             if closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -37,7 +37,7 @@ fn read(role: Role, pieces: &[&[u8]]) -> Outcome {
         assert!(reader.held_bytes() <= LIMITS.message_bytes_max + 512);
         if result.is_err() || closed {
             assert!(reader.is_idle());
-            return (got, result);
+            return (got, result.map(drop));
         }
     }
     (got, Ok(()))

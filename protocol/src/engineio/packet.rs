@@ -46,7 +46,7 @@ impl std::error::Error for DecodeError {}
 
 /// Splits one WebSocket text message into its type and its data, which may be empty.
 ///
-/// Binary as `b` and base64 belongs to polling and is refused here.
+/// Binary as `b` and base64 belongs to [polling](super::decode_payload) and is refused here.
 pub fn decode_text(text: &str) -> Result<(PacketType, &str), DecodeError> {
     let packet_type = match text.as_bytes().first() {
         None => return Err(DecodeError::Empty),
@@ -60,6 +60,18 @@ pub fn decode_text(text: &str) -> Result<(PacketType, &str), DecodeError> {
         Some(_) => return Err(DecodeError::UnknownType),
     };
     Ok((packet_type, text.get(1..).unwrap_or_default()))
+}
+
+/// What the server answers a client's probe with, on the WebSocket it upgrades to.
+pub const PROBE_ANSWER: &str = "3probe";
+/// What the server answers a poll with that has to end though nothing is to be said.
+pub const NOOP: &str = "6";
+/// What the server ends a session with.
+pub const CLOSE: &str = "1";
+
+/// Whether the first text on a WebSocket is the probe of an upgrade, `2probe`.
+pub fn is_probe(text: &str) -> bool {
+    text == "2probe"
 }
 
 /// What the server tells a client when its session begins.
@@ -115,6 +127,17 @@ mod tests {
         for text in ["7", "a", "bAQIDBA==", " 4", "\u{1e}", "é", "\0", "-1"] {
             assert_eq!(decode_text(text), Err(DecodeError::UnknownType), "{text:?}");
         }
+    }
+
+    #[test]
+    fn packets_of_an_upgrade() {
+        assert!(is_probe("2probe"));
+        for text in ["2", "3probe", "2probe ", "2Probe", "2probes", ""] {
+            assert!(!is_probe(text), "{text:?}");
+        }
+        assert_eq!(decode_text(PROBE_ANSWER), Ok((PacketType::Pong, "probe")));
+        assert_eq!(decode_text(NOOP), Ok((PacketType::Noop, "")));
+        assert_eq!(decode_text(CLOSE), Ok((PacketType::Close, "")));
     }
 
     #[test]

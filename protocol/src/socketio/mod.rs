@@ -23,7 +23,9 @@ pub use assembler::Assembler;
 pub use error::DecodeError;
 pub use event::{Args, Event};
 pub use placeholder::{check_placeholders, renumber_placeholders};
-pub use write::{write_ack, write_connect, write_connect_error, write_event, write_packet};
+pub use write::{
+    write_ack, write_connect, write_connect_error, write_disconnect, write_event, write_packet,
+};
 
 /// What a packet is for; the wire digit is its place in this list, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

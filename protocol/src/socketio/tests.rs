@@ -191,8 +191,10 @@ fn held_bytes_are_bounded() {
 
 #[test]
 fn writers() {
-    assert_eq!(written(|o| write_connect(o, "/", "s\"")), r#"40{"sid":"s\""}"#);
-    assert_eq!(written(|o| write_connect(o, "/custom", "id")), r#"40/custom,{"sid":"id"}"#);
+    assert_eq!(written(|o| write_connect(o, "/", "s\"", None)), r#"40{"sid":"s\""}"#);
+    assert_eq!(written(|o| write_connect(o, "/custom", "id", None)), r#"40/custom,{"sid":"id"}"#);
+    let both = written(|o| write_connect(o, "/", "s", Some("p\"")));
+    assert_eq!(both, r#"40{"sid":"s","pid":"p\""}"#);
     let error = written(|o| write_connect_error(o, "/random", "Invalid namespace", None));
     assert_eq!(error, r#"44/random,{"message":"Invalid namespace"}"#);
     let error = written(|o| write_connect_error(o, "/", "no", Some("[1]")));
@@ -207,6 +209,8 @@ fn writers() {
     assert_eq!(written(|o| write_ack(o, 2, "/a", 7, "1")), "462-/a,7[1]");
     let leave = written(|o| write_packet(o, Kind::Disconnect, 0, "/", None, ""));
     assert_eq!(leave, "41");
+    assert_eq!(written(|o| write_disconnect(o, "/")), "41");
+    assert_eq!(written(|o| write_disconnect(o, "/admin")), "41/admin,");
     let plain = written(|o| write_packet(o, Kind::BinaryAck, 0, "/", Some(1), "[]"));
     assert_eq!(plain, "431[]");
 }

@@ -41,12 +41,22 @@ pub fn write_event(
     out.push(b']');
 }
 
-/// Appends the confirmation of a namespace, `40{"sid":"…"}`, with exactly that key.
-pub fn write_connect(out: &mut Vec<u8>, namespace: &str, sid: &str) {
+/// Appends the confirmation of a namespace, `40{"sid":"…"}`, with exactly that key; with a `pid`,
+/// the private id of a session that can be recovered, `40{"sid":"…","pid":"…"}`.
+pub fn write_connect(out: &mut Vec<u8>, namespace: &str, sid: &str, pid: Option<&str>) {
     write_head(out, Kind::Connect, 0, namespace, None);
     out.extend_from_slice(b"{\"sid\":");
     write_string(out, sid);
+    if let Some(pid) = pid {
+        out.extend_from_slice(b",\"pid\":");
+        write_string(out, pid);
+    }
     out.push(b'}');
+}
+
+/// Appends the end of a namespace, `41` or `41/ns,`.
+pub fn write_disconnect(out: &mut Vec<u8>, namespace: &str) {
+    write_head(out, Kind::Disconnect, 0, namespace, None);
 }
 
 /// Appends the refusal of a namespace, `44/ns,{"message":"…"}`, with a `data` key if there is

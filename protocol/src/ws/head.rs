@@ -18,6 +18,8 @@ pub(super) const CONTROL_BYTES_MAX: usize = 125;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) fin: bool,
+    /// RSV1: the first frame of a compressed message (RFC 7692 §6).
+    pub(super) compressed: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: Option<[u8; 4]>,
     /// Payload length in bytes as declared; below 2^63.
@@ -26,11 +28,15 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads the header at the start of `input`: itself and its length in bytes, or `None` if
-    /// more bytes are needed.
+    /// more bytes are needed. `deflate` tells whether messages may be compressed.
     ///
     /// Nothing is judged before the header is whole, so that its verdict does not depend on how
     /// the bytes were cut.
-    pub(super) fn parse(role: Role, input: &[u8]) -> Result<Option<(Head, usize)>, Violation> {
+    pub(super) fn parse(
+        role: Role,
+        deflate: bool,
+        input: &[u8],
+    ) -> Result<Option<(Head, usize)>, Violation> {
         let mut cursor = Cursor::new(input);
         let (header, payload_len) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
@@ -39,20 +45,19 @@ impl Head {
             Err(_) => return Err(Violation::ReservedOpcode),
         };
         let head_len = cursor.position() as usize; // at most HEAD_BYTES_MAX
-        let head = Head::checked(role, &header, payload_len, head_len)?;
+        let opcode = opcode_of(header.opcode).ok_or(Violation::ReservedOpcode)?;
+        check_reserved(&header, deflate, opcode)?;
+        let head = Head::checked(role, &header, opcode, payload_len, head_len)?;
         Ok(Some((head, head_len)))
     }
 
     fn checked(
         role: Role,
         header: &FrameHeader,
+        opcode: Opcode,
         payload_len: u64,
         head_len: usize,
     ) -> Result<Head, Violation> {
-        let opcode = opcode_of(header.opcode).ok_or(Violation::ReservedOpcode)?;
-        if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(Violation::ReservedBits);
-        }
         match (role, header.mask) {
             (Role::Server, None) => return Err(Violation::MaskMissing),
             (Role::Client, Some(_)) => return Err(Violation::MaskUnexpected),
@@ -72,7 +77,8 @@ impl Head {
         if opcode.is_control() && !header.is_final {
             return Err(Violation::ControlFragmented);
         }
-        Ok(Head { fin: header.is_final, opcode, mask: header.mask, payload_len })
+        let (fin, compressed) = (header.is_final, header.rsv1);
+        Ok(Head { fin, compressed, opcode, mask: header.mask, payload_len })
     }
 
     /// The rules that depend on what came before: order of fragments, their number, total size.
@@ -107,6 +113,16 @@ impl Head {
             mask::apply(key, offset, piece);
         }
     }
+}
+
+/// RSV1 marks a compressed message, on its first frame alone (RFC 7692 §6); the others mean
+/// nothing.
+fn check_reserved(header: &FrameHeader, deflate: bool, opcode: Opcode) -> Result<(), Violation> {
+    let may_compress = deflate && matches!(opcode, Opcode::Text | Opcode::Binary);
+    if header.rsv2 || header.rsv3 || (header.rsv1 && !may_compress) {
+        return Err(Violation::ReservedBits);
+    }
+    Ok(())
 }
 
 fn opcode_of(opcode: OpCode) -> Option<Opcode> {

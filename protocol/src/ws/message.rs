@@ -1,6 +1,9 @@
 //! The message under assembly: bytes that came in several pieces, and what is known about them.
 
-use super::{Incoming, Violation};
+use std::ops::ControlFlow;
+
+use super::terms::{Terms, deliver};
+use super::{Incoming, Opcode, Violation};
 
 /// Smallest buffer worth asking the allocator for.
 const BYTES_MIN: usize = 64;
@@ -8,18 +11,21 @@ const BYTES_MIN: usize = 64;
 /// A data message of which some frames, or part of one, have arrived.
 #[derive(Debug)]
 pub(super) struct Message {
-    is_text: bool,
+    opcode: Opcode,
+    /// Whether `bytes` are DEFLATE data, which is inflated and looked at when all of it is there.
+    compressed: bool,
     bytes: Vec<u8>,
-    /// Length of the prefix of `bytes` known to be UTF-8; for text at most 3 bytes short of all.
+    /// Length of the prefix of `bytes` known to be UTF-8; for plain text at most 3 bytes short of
+    /// all.
     valid_len: usize,
     /// Frames begun so far, at least 1.
     fragments: u32,
 }
 
 impl Message {
-    /// A message whose first frame has begun.
-    pub(super) fn new(is_text: bool) -> Self {
-        Message { is_text, bytes: Vec::new(), valid_len: 0, fragments: 1 }
+    /// A message whose first frame has begun: `Text` or `Binary`.
+    pub(super) fn new(opcode: Opcode, compressed: bool) -> Self {
+        Message { opcode, compressed, bytes: Vec::new(), valid_len: 0, fragments: 1 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -40,11 +46,11 @@ impl Message {
     }
 
     /// Appends unmasked bytes; `len_max` is what the message can still become. Fails as soon as
-    /// text cannot be UTF-8 any more.
+    /// plain text cannot be UTF-8 any more.
     pub(super) fn push(&mut self, piece: &[u8], len_max: usize) -> Result<(), Violation> {
         self.grow(piece.len(), len_max);
         self.bytes.extend_from_slice(piece);
-        if !self.is_text {
+        if self.compressed || self.opcode != Opcode::Text {
             return Ok(());
         }
         let unknown = self.bytes.get(self.valid_len..).unwrap_or_default();
@@ -68,12 +74,12 @@ impl Message {
         }
     }
 
-    /// The finished message. Fails if text ends inside a character.
-    pub(super) fn incoming(&self) -> Result<Incoming<'_>, Violation> {
-        if self.is_text {
-            std::str::from_utf8(&self.bytes).map(Incoming::Text).map_err(|_| Violation::Utf8)
-        } else {
-            Ok(Incoming::Binary(&self.bytes))
-        }
+    /// Hands the finished message to `on`. Fails if text ends inside a character.
+    pub(super) fn deliver(
+        &self,
+        terms: &mut Terms<'_>,
+        on: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Violation> {
+        deliver(terms, self.opcode, self.compressed, &self.bytes, on)
     }
 }

@@ -1,28 +1,38 @@
-//! WebSocket (RFC 6455) without extensions: frames in, messages out, and frames for sending.
+//! WebSocket (RFC 6455) with permessage-deflate (RFC 7692) as its one extension: frames in,
+//! messages out, and frames for sending.
 //!
-//! Owns the frame header's rules, masking, reassembly of fragments, UTF-8 and close codes.
+//! Owns the frame header's rules, masking, reassembly of fragments, UTF-8, close codes and
+//! compression.
 //! Never owns a receive buffer or an outbox: [`Reader`] works in the slice it is given and keeps
 //! only what has to outlive it. Never answers by itself: pongs and close replies are the
 //! caller's decision.
 //!
 //! Invariants:
-//! * A message that lies whole and unfragmented in the input is neither copied nor allocated.
-//! * A message longer than the limit is refused by its frame header, before a byte is kept.
-//! * Text is refused at the first byte that cannot be UTF-8, also in the middle of a frame.
+//! * A plain message that lies whole and unfragmented in the input is neither copied nor allocated.
+//! * A message longer than the limit is refused by its frame header, before a byte is kept; a
+//!   compressed one as well while it is inflated, before more than the limit comes out.
+//! * Plain text is refused at the first byte that cannot be UTF-8, also in the middle of a frame;
+//!   compressed text when it is complete.
+//! * No connection holds a compression window.
 
 mod close;
+mod deflate;
+mod frames;
 pub mod handshake;
 mod head;
 mod mask;
 mod message;
 mod partial;
 mod reader;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod violation;
 mod write;
 
 pub use close::CloseFrame;
+pub use deflate::{Deflater, Inflater, Negotiated, negotiate};
+pub use frames::server_frames;
 pub use reader::Reader;
 pub use violation::Violation;
 pub use write::{
@@ -42,7 +52,8 @@ pub enum Role {
 /// Bounds on what a peer may send. Control frames have RFC 6455's own bound of 125 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest message in bytes, summed over its fragments.
+    /// Longest message in bytes, summed over its fragments; for a compressed one both as it comes
+    /// and inflated.
     pub message_bytes_max: usize,
     /// Most frames of one message, empty ones counted. A message of one frame always passes.
     pub fragments_max: u32,

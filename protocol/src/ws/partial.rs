@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 
 use super::head::{HEAD_BYTES_MAX, Head};
 use super::message::Message;
-use super::{CloseFrame, Incoming, Limits, Opcode, Role, Violation};
+use super::terms::{Terms, incoming};
+use super::{Incoming, Opcode, Violation};
 
 /// A frame whose header is known and whose payload is still arriving.
 #[derive(Clone, Copy, Debug)]
@@ -53,14 +54,13 @@ impl Partial {
     /// at least 1, and whether to go on.
     pub(super) fn read(
         &mut self,
-        role: Role,
-        limits: &Limits,
+        terms: &mut Terms<'_>,
         input: &mut [u8],
         on: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<(usize, ControlFlow<()>), Violation> {
         let (frame, used) = match self.frame.take() {
             Some(frame) => (frame, 0),
-            None => match self.take_head(role, limits, input)? {
+            None => match self.take_head(terms, input)? {
                 (Some(frame), used) => (frame, used),
                 (None, used) => return Ok((used, ControlFlow::Continue(()))),
             },
@@ -72,7 +72,7 @@ impl Partial {
         let flow = if frame.head.opcode.is_control() {
             self.take_control(frame, piece, on)?
         } else {
-            self.take_data(frame, piece, limits, on)?
+            self.take_data(frame, piece, terms, on)?
         };
         Ok((used + taken, flow))
     }
@@ -80,8 +80,7 @@ impl Partial {
     /// Completes the header from `input` if it can: the frame it opens, and the bytes used.
     fn take_head(
         &mut self,
-        role: Role,
-        limits: &Limits,
+        terms: &Terms<'_>,
         input: &[u8],
     ) -> Result<(Option<Frame>, usize), Violation> {
         let before = usize::from(self.head_len);
@@ -91,12 +90,12 @@ impl Partial {
             *to = *from;
         }
         let known = self.head.get(..before + added).unwrap_or_default();
-        let Some((head, head_len)) = Head::parse(role, known)? else {
+        let Some((head, head_len)) = terms.parse_head(known)? else {
             self.head_len = (before + added) as u8; // below HEAD_BYTES_MAX, or it had parsed
             return Ok((None, added));
         };
         self.head_len = 0;
-        head.check_after(self.message.as_ref(), limits)?;
+        head.check_after(self.message.as_ref(), terms.limits)?;
         self.open(&head);
         // What was kept was not a whole header, so this one ends behind it.
         Ok((Some(Frame { head, taken: 0 }), head_len.saturating_sub(before)))
@@ -105,8 +104,9 @@ impl Partial {
     fn open(&mut self, head: &Head) {
         match (head.opcode, &mut self.message) {
             (Opcode::Continuation, Some(message)) => message.begin_fragment(),
-            (Opcode::Text, _) => self.message = Some(Message::new(true)),
-            (Opcode::Binary, _) => self.message = Some(Message::new(false)),
+            (opcode @ (Opcode::Text | Opcode::Binary), _) => {
+                self.message = Some(Message::new(opcode, head.compressed));
+            }
             _ => {}
         }
     }
@@ -135,14 +135,14 @@ impl Partial {
         &mut self,
         mut frame: Frame,
         piece: &[u8],
-        limits: &Limits,
+        terms: &mut Terms<'_>,
         on: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
         // Set when the header was taken; a frame of data never stands without its message.
         let message = self.message.as_mut().ok_or(Violation::ContinuationWithoutStart)?;
         let len_max = match frame.head.fin {
             true => message.len() + frame.left(),
-            false => limits.message_bytes_max,
+            false => terms.limits.message_bytes_max,
         };
         message.push(piece, len_max)?;
         frame.taken += piece.len();
@@ -153,22 +153,8 @@ impl Partial {
         if !frame.head.fin {
             return Ok(ControlFlow::Continue(()));
         }
-        let flow = on(message.incoming()?);
+        let flow = message.deliver(terms, on)?;
         self.message = None;
         Ok(flow)
-    }
-}
-
-/// What a frame with its whole payload in one piece means.
-pub(super) fn incoming(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
-    match opcode {
-        Opcode::Text => {
-            std::str::from_utf8(payload).map(Incoming::Text).map_err(|_| Violation::Utf8)
-        }
-        Opcode::Binary => Ok(Incoming::Binary(payload)),
-        Opcode::Ping => Ok(Incoming::Ping(payload)),
-        Opcode::Pong => Ok(Incoming::Pong(payload)),
-        Opcode::Close => CloseFrame::parse(payload).map(Incoming::Close),
-        Opcode::Continuation => Err(Violation::ContinuationWithoutStart),
     }
 }

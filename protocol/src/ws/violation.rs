@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// An RSV bit is set though no extension was negotiated (§5.2).
+    /// An RSV bit is set where no negotiated extension gives it a meaning (§5.2).
     ReservedBits,
     /// Opcode 0x3–0x7 or 0xB–0xF (§5.2).
     ReservedOpcode,
@@ -33,18 +33,21 @@ pub enum Violation {
     CloseCode(u16),
     /// Text or a close reason that is not UTF-8 (§8.1).
     Utf8,
-    /// A message over [`Limits::message_bytes_max`](super::Limits::message_bytes_max).
+    /// A compressed message that is not DEFLATE data, or stops inside a block (RFC 7692 §7.2.2).
+    Deflate,
+    /// A message over [`Limits::message_bytes_max`](super::Limits::message_bytes_max), as it came
+    /// or inflated.
     MessageTooBig,
     /// A message over [`Limits::fragments_max`](super::Limits::fragments_max).
     TooManyFragments,
 }
 
 impl Violation {
-    /// The close code that tells the peer why (§7.4.1): 1007 for bad UTF-8, 1009 for a message
-    /// too big, 1008 for too many fragments, 1002 for everything else.
+    /// The close code that tells the peer why (§7.4.1): 1007 for bad UTF-8 and bad DEFLATE data,
+    /// 1009 for a message too big, 1008 for too many fragments, 1002 for everything else.
     pub fn close_code(&self) -> u16 {
         match self {
-            Violation::Utf8 => 1007,
+            Violation::Utf8 | Violation::Deflate => 1007,
             Violation::TooManyFragments => 1008,
             Violation::MessageTooBig => 1009,
             _ => 1002,
@@ -68,6 +71,7 @@ impl fmt::Display for Violation {
             Violation::CloseTruncated => "close frame of one byte",
             Violation::CloseCode(code) => return write!(f, "invalid close code {code}"),
             Violation::Utf8 => "invalid UTF-8",
+            Violation::Deflate => "invalid compressed data",
             Violation::MessageTooBig => "message too big",
             Violation::TooManyFragments => "too many fragments",
         };

@@ -10,15 +10,13 @@ use super::{Opcode, mask};
 /// Appends a whole unmasked frame, as servers send it. A control frame's `payload` must have at
 /// most 125 bytes; `Continuation` makes a final fragment.
 pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    out.reserve(frame_header_len(payload.len()) + payload.len());
-    write_frame_header(out, opcode, payload.len());
-    out.extend_from_slice(payload);
+    write_any_frame(out, opcode, false, None, payload);
 }
 
 /// Appends just the header of an unmasked frame of `payload_len` bytes, for a payload that is
 /// sent from elsewhere.
 pub fn write_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
-    write_head(out, opcode, None, payload_len);
+    write_head(out, opcode, false, None, payload_len);
 }
 
 /// Length in bytes of an unmasked frame's header: 2, 4 or 10 (RFC 6455 §5.2).
@@ -42,16 +40,37 @@ pub fn write_close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
 /// Appends a whole masked frame, as clients send it. The mask should be unpredictable to whoever
 /// chose the payload (§10.3); load generators may not care.
 pub fn write_masked_frame(out: &mut Vec<u8>, opcode: Opcode, mask: [u8; 4], payload: &[u8]) {
-    out.reserve(frame_header_len(payload.len()) + mask.len() + payload.len());
-    write_head(out, opcode, Some(mask), payload.len());
-    let start = out.len();
-    out.extend_from_slice(payload);
-    mask::apply(mask, 0, out.get_mut(start..).unwrap_or_default());
+    write_any_frame(out, opcode, false, Some(mask), payload);
 }
 
-fn write_head(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload_len: usize) {
+/// Appends a whole frame, masked if `mask` is given, with RSV1 if it is `compressed`.
+pub(super) fn write_any_frame(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    compressed: bool,
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+) {
+    let mask_len = mask.map_or(0, |mask| mask.len());
+    out.reserve(frame_header_len(payload.len()) + mask_len + payload.len());
+    write_head(out, opcode, compressed, mask, payload.len());
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(mask) = mask {
+        mask::apply(mask, 0, out.get_mut(start..).unwrap_or_default());
+    }
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    compressed: bool,
+    mask: Option<[u8; 4]>,
+    payload_len: usize,
+) {
     debug_assert!(!opcode.is_control() || payload_len <= CONTROL_BYTES_MAX);
-    let header = FrameHeader { opcode: code_of(opcode), mask, ..FrameHeader::default() };
+    let opcode = code_of(opcode);
+    let header = FrameHeader { rsv1: compressed, opcode, mask, ..FrameHeader::default() };
     // Writing to a `Vec` cannot fail.
     let _ = header.format(payload_len as u64, out);
 }

@@ -8,7 +8,8 @@ const SMALL: Limits = Limits { message_bytes_max: 1000, fragments_max: 1024 };
 
 fn feed(reader: &mut Reader, bytes: &[u8]) -> Result<(), Violation> {
     let mut bytes = bytes.to_vec();
-    reader.read(Role::Server, &SMALL, &mut bytes, |_| ControlFlow::Continue(()))
+    let on = |_: Incoming<'_>| ControlFlow::Continue(());
+    reader.read(Role::Server, &SMALL, None, &mut bytes, on).map(drop)
 }
 
 fn header(first: u8, len: u64) -> Vec<u8> {
@@ -68,8 +69,8 @@ fn floods_of_fragments_end_at_the_limit() {
         let mut accepted = 1;
         let refusal = (0..1_000_000).find_map(|_| {
             let mut piece = piece.clone();
-            let result =
-                reader.read(Role::Server, &limits, &mut piece, |_| ControlFlow::Continue(()));
+            let on = |_: Incoming<'_>| ControlFlow::Continue(());
+            let result = reader.read(Role::Server, &limits, None, &mut piece, on);
             accepted += u32::from(result.is_ok());
             assert!(reader.held_bytes() < 4096);
             result.err()
@@ -115,7 +116,7 @@ fn growth_is_geometric_and_ends_at_the_limit() {
             len = matches!(incoming, Incoming::Binary(b) if b.len() == 60_000) as usize;
             ControlFlow::Continue(())
         };
-        reader.read(Role::Server, &limits, &mut [*byte], on).expect("valid");
+        reader.read(Role::Server, &limits, None, &mut [*byte], on).expect("valid");
         sizes.insert(reader.held_bytes());
         assert!(reader.held_bytes() <= 60_000 + 512);
     }

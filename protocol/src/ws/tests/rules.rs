@@ -124,6 +124,7 @@ fn close_payloads() {
 #[test]
 fn close_codes_of_violations() {
     assert_eq!(Violation::Utf8.close_code(), 1007);
+    assert_eq!(Violation::Deflate.close_code(), 1007);
     assert_eq!(Violation::TooManyFragments.close_code(), 1008);
     assert_eq!(Violation::MessageTooBig.close_code(), 1009);
     assert_eq!(Violation::CloseCode(1005).close_code(), 1002);
@@ -188,9 +189,10 @@ fn text_fails_fast_inside_a_frame() {
 #[test]
 fn whole_frames_are_handed_out_in_place() {
     let mut stream = [text("one"), frame(true, Opcode::Binary, &[7; 5000])].concat();
+    let len = stream.len();
     let range = stream.as_ptr_range();
     let mut count = 0;
-    let result = Reader::default().read(Role::Server, &LIMITS, &mut stream, |incoming| {
+    let result = Reader::default().read(Role::Server, &LIMITS, None, &mut stream, |incoming| {
         let payload = match incoming {
             Incoming::Text(text) => text.as_bytes(),
             Incoming::Binary(bytes) => bytes,
@@ -200,17 +202,33 @@ fn whole_frames_are_handed_out_in_place() {
         count += 1;
         ControlFlow::Continue(())
     });
-    assert_eq!((count, result), (2, Ok(())));
+    assert_eq!((count, result), (2, Ok(len)));
 }
 
+/// The reader goes on with the rest after each break, and gets all of it.
 #[test]
-fn break_stops_at_any_message() {
-    let stream = [text("one"), text("two"), text("three")].concat();
+fn break_stops_at_any_message_and_tells_where() {
+    let parts = [
+        text("one"),
+        [frame(false, Opcode::Text, b"tw"), frame(true, Opcode::Continuation, b"o")].concat(),
+        frame(true, Opcode::Ping, b"three"),
+        text("four"),
+    ];
+    let mut stream = parts.concat();
+    let sent = stream.clone();
     let mut reader = Reader::default();
-    let mut count = 0;
-    let result = reader.read(Role::Server, &LIMITS, &mut stream.clone(), |_| {
-        count += 1;
-        if count == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert_eq!((count, result, reader.is_idle()), (2, Ok(()), true));
+    let mut at = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let mut count = 0;
+        let rest = &mut stream[at..];
+        let result = reader.read(Role::Server, &LIMITS, None, rest, |_| {
+            count += 1;
+            ControlFlow::Break(())
+        });
+        assert_eq!((index, count, result), (index, 1, Ok(part.len())));
+        at += part.len();
+        assert!(reader.is_idle());
+        assert_eq!(stream[at..], sent[at..], "what was not read stays masked");
+    }
+    assert_eq!(at, sent.len());
 }

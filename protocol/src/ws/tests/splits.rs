@@ -1,5 +1,5 @@
 //! How the bytes were cut never matters: every single and double cut of a rich stream, one byte
-//! at a time, and random streams with random cuts.
+//! at a time, and random streams with random cuts; plain and compressed.
 
 use proptest::prelude::*;
 
@@ -34,11 +34,52 @@ fn every_cut_and_every_pair_of_cuts() {
     }
 }
 
+/// Compressed messages in one frame and in two, plain ones and controls in between.
+fn mixed_stream() -> Vec<u8> {
+    let word = deflated("κόσμε κόσμε".as_bytes());
+    let (first, second) = word.split_at(5);
+    let mut begun = frame(false, Opcode::Text, first);
+    begun[0] |= 0x40;
+    [
+        compressed_frames(Opcode::Text, &deflated("é".repeat(9).as_bytes()), None),
+        text("plain"),
+        begun,
+        frame(true, Opcode::Ping, b"between"),
+        frame(false, Opcode::Continuation, b""),
+        frame(true, Opcode::Continuation, second),
+        compressed_frames(Opcode::Binary, b"\0", Some(0)),
+        frame(false, Opcode::Text, &[0xe2, 0x82]),
+        frame(true, Opcode::Continuation, &[0xac]),
+        compressed_frames(Opcode::Binary, &deflated(&[7; 300]), Some(3)),
+        frame(true, Opcode::Close, b"\x03\xe9going"),
+    ]
+    .concat()
+}
+
+#[test]
+fn every_pair_of_cuts_through_compressed_messages() {
+    let mut inflater = Inflater::new();
+    let stream = mixed_stream();
+    let whole = inflate_cut(&mut inflater, &stream, &[]);
+    assert_eq!((whole.0.len(), whole.1), (8, Ok(())));
+    for first in 0..=stream.len() {
+        for second in first..=stream.len() {
+            let cut = inflate_cut(&mut inflater, &stream, &[first, second]);
+            assert_eq!(cut, whole, "cuts at {first}, {second}");
+        }
+    }
+}
+
 #[test]
 fn one_byte_at_a_time() {
     let stream = rich_stream();
     let cuts: Vec<usize> = (1..stream.len()).collect();
     assert_eq!(read_cut(&stream, &cuts), read_cut(&stream, &[]));
+    let stream = mixed_stream();
+    let cuts: Vec<usize> = (1..stream.len()).collect();
+    let mut inflater = Inflater::new();
+    let whole = inflate_cut(&mut inflater, &stream, &[]);
+    assert_eq!(inflate_cut(&mut inflater, &stream, &cuts), whole);
 }
 
 #[test]
@@ -80,8 +121,33 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-fn stream_and_cuts() -> impl Strategy<Value = (Vec<u8>, Vec<usize>)> {
-    let stream = proptest::collection::vec(any_frame(), 0..24).prop_map(|f| f.concat());
+/// A compressed message, whole or in two frames, at times with a wrong byte.
+fn any_compressed() -> impl Strategy<Value = Vec<u8>> {
+    let cut = proptest::option::of(any::<prop::sample::Index>());
+    ("[ab€ ]{0,60}", any::<bool>(), cut, 0..90usize, 0..=255u8).prop_map(
+        |(payload, is_text, cut, flip_at, flip)| {
+            let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+            let data = deflated(payload.as_bytes());
+            let at = cut.map(|cut| cut.index(data.len()));
+            let mut out = compressed_frames(opcode, &data, at);
+            if let Some(byte) = out.get_mut(flip_at).filter(|_| flip > 230) {
+                *byte ^= flip;
+            }
+            out
+        },
+    )
+}
+
+/// Whole messages mostly, so that streams get far.
+fn any_mixture() -> impl Strategy<Value = Vec<u8>> {
+    let plain = ".{0,20}".prop_map(|payload| text(&payload));
+    prop_oneof![6 => any_compressed(), 3 => plain, 1 => any_frame()]
+}
+
+fn stream_and_cuts(
+    part: impl Strategy<Value = Vec<u8>>,
+) -> impl Strategy<Value = (Vec<u8>, Vec<usize>)> {
+    let stream = proptest::collection::vec(part, 0..24).prop_map(|f| f.concat());
     (stream, proptest::collection::vec(any::<prop::sample::Index>(), 0..10)).prop_map(
         |(stream, cuts)| {
             let mut cuts: Vec<usize> = cuts.iter().map(|i| i.index(stream.len() + 1)).collect();
@@ -95,8 +161,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn random_frames_cut_at_random((stream, cuts) in stream_and_cuts()) {
+    fn random_frames_cut_at_random((stream, cuts) in stream_and_cuts(any_frame())) {
         prop_assert_eq!(read_cut(&stream, &cuts), read_cut(&stream, &[]));
+    }
+
+    #[test]
+    fn random_mixtures_cut_at_random((stream, cuts) in stream_and_cuts(any_mixture())) {
+        let mut inflater = Inflater::new();
+        let whole = inflate_cut(&mut inflater, &stream, &[]);
+        prop_assert_eq!(inflate_cut(&mut inflater, &stream, &cuts), whole.clone());
+        prop_assert_eq!(inflate_cut(&mut Inflater::new(), &stream, &[]), whole);
     }
 
     #[test]
@@ -109,7 +183,7 @@ proptest! {
         let mut reader = Reader::default();
         for mut chunk in chunks {
             let mut longest = 0;
-            let result = reader.read(role, &limits, &mut chunk, |incoming| {
+            let result = reader.read(role, &limits, None, &mut chunk, |incoming| {
                 if let Incoming::Text(text) = incoming {
                     longest = longest.max(text.len());
                 }

@@ -1,0 +1,224 @@
+//! Reaching many sockets at once: rooms together, rooms without other rooms, a whole namespace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::collect::Collections;
+use super::envelope::{Ask, Envelope, Outgoing, RoomRef};
+use super::namespace::room_key;
+use super::{App, Audience};
+use crate::clock::Now;
+use crate::codec::Packet;
+use crate::ids::{Sid, home_of};
+
+/// What everything on a shard knows of where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The shard.
+    pub shard: u16,
+    /// How many there are.
+    pub shards: u16,
+    /// The host's number in socket ids.
+    pub host: u32,
+}
+
+/// The whole namespace in an application's hands.
+pub struct Io<'a, A: App> {
+    /// Its name.
+    pub namespace: &'a str,
+    /// Where this is.
+    pub facts: Facts,
+    /// The time of this turn.
+    pub now: Now,
+    /// Envelopes being written.
+    pub out: &'a mut Outgoing<A>,
+    /// What the shard's applications collect.
+    pub collections: &'a mut Collections<A>,
+}
+
+/// What happens to each socket that a cast reaches.
+#[derive(Debug)]
+pub enum Deed {
+    /// It is sent an event.
+    Emit {
+        /// The event.
+        packet: Packet,
+        /// Not to connections that are behind.
+        volatile: bool,
+        /// The shard that collects the answers, and its collection.
+        answers: Option<(u16, u64)>,
+    },
+    /// It joins these rooms.
+    Join(Vec<Arc<str>>),
+    /// It leaves these rooms.
+    Leave(Vec<Arc<str>>),
+    /// It is disconnected; its connection too if so.
+    Disconnect(bool),
+}
+
+/// A cast on its way to every shard.
+#[derive(Debug)]
+pub struct Spread {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// Keys of rooms, or sockets' ids; none: everyone.
+    pub rooms: Vec<Arc<str>>,
+    /// The same for those that are left out.
+    pub except: Vec<Arc<str>>,
+    /// What happens to them.
+    pub deed: Deed,
+    /// When the cause arrived ([`Now::ns`]).
+    pub since_ns: u64,
+}
+
+/// Sockets being chosen, and what is done to them. A socket's own id is a room with only it.
+///
+/// Each socket is reached at most once. Casts of one shard that name the same first room arrive in
+/// order, with what [`super::Socket::broadcast`] sends there too.
+#[must_use = "nothing is sent until a verb ends it"]
+pub struct Cast<'a, A: App> {
+    io: Io<'a, A>,
+    rooms: Vec<Arc<str>>,
+    except: Vec<Arc<str>>,
+    volatile: bool,
+}
+
+impl<'a, A: App> Io<'a, A> {
+    /// Everyone in the namespace.
+    pub fn all(&mut self) -> Cast<'_, A> {
+        let Self { namespace, facts, now, .. } = *self;
+        Cast::begin(Io { namespace, facts, now, out: self.out, collections: self.collections })
+    }
+
+    /// Answers an event of a socket of this host, later than in its handler.
+    pub fn answer(&mut self, to: Sid, id: u64, args: &str) {
+        if to.host() == self.facts.host && to.shard() < self.facts.shards {
+            self.out.push((to.shard(), Envelope::Send { to, packet: Packet::ack(id, args) }));
+        }
+    }
+
+    /// Those in a room.
+    pub fn to(&mut self, room: &str) -> Cast<'_, A> {
+        self.all().to(room)
+    }
+
+    /// Those not in a room.
+    pub fn except(&mut self, room: &str) -> Cast<'_, A> {
+        self.all().except(room)
+    }
+}
+
+impl<'a, A: App> Cast<'a, A> {
+    pub(super) fn begin(io: Io<'a, A>) -> Self {
+        Self { io, rooms: Vec::new(), except: Vec::new(), volatile: false }
+    }
+
+    /// Also those in this room.
+    pub fn to(mut self, room: &str) -> Self {
+        self.rooms.push(self.key(room));
+        self
+    }
+
+    /// But not those in this room.
+    pub fn except(mut self, room: &str) -> Self {
+        self.except.push(self.key(room));
+        self
+    }
+
+    /// Events may be dropped for connections that are behind.
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Only sockets of this host; so far a fleet is one host, so this changes nothing.
+    pub fn local(self) -> Self {
+        self
+    }
+
+    /// Sends them an event; `args` is its arguments' JSON, separated by commas.
+    pub fn emit(self, name: &str, args: &str) {
+        self.emit_binary(name, args, &[]);
+    }
+
+    /// The same with binary parts, which placeholders in `args` refer to.
+    pub fn emit_binary(self, name: &str, args: &str, attachments: &[Box<[u8]>]) {
+        let (packet, volatile) = (Packet::event_with(name, args, attachments), self.volatile);
+        match self.single_room() {
+            Some((room, audience)) => self.broadcast(room, audience, packet),
+            None => self.spread(Deed::Emit { packet, volatile, answers: None }),
+        }
+    }
+
+    /// Sends them an event that each shall answer within `timeout`; [`App::collected`] follows with
+    /// the ticket.
+    pub fn collect(self, name: &str, args: &str, timeout: Duration, ticket: A::Ticket) {
+        let Facts { shard, shards, .. } = self.io.facts;
+        let due_ms = self.io.now.ns / 1_000_000 + timeout.as_millis() as u64;
+        let id = self.io.collections.open(ticket, shards, due_ms);
+        let (packet, volatile) = (Packet::event(name, args), self.volatile);
+        self.spread(Deed::Emit { packet, volatile, answers: Some((shard, id)) });
+    }
+
+    /// Takes them into a room.
+    pub fn join(self, room: &str) {
+        let rooms = vec![self.key(room)];
+        self.spread(Deed::Join(rooms));
+    }
+
+    /// Takes them out of a room.
+    pub fn leave(self, room: &str) {
+        let rooms = vec![self.key(room)];
+        self.spread(Deed::Leave(rooms));
+    }
+
+    /// Disconnects them from the namespace; with `close`, from all of them, and their connections.
+    pub fn disconnect(self, close: bool) {
+        self.spread(Deed::Disconnect(close));
+    }
+
+    fn key(&self, room: &str) -> Arc<str> {
+        match self.socket(room) {
+            Some(_) => room.into(),
+            None => room_key(self.io.namespace, room).into(),
+        }
+    }
+
+    /// The socket whose own room this is.
+    fn socket(&self, room: &str) -> Option<Sid> {
+        Sid::parse(room).filter(|sid| sid.host() == self.io.facts.host)
+    }
+
+    /// One room but perhaps one socket: its home knows where its members are.
+    fn single_room(&self) -> Option<(Arc<str>, Audience)> {
+        let ([room], false) = (&self.rooms[..], self.volatile) else { return None };
+        if self.socket(room).is_some() {
+            return None;
+        }
+        let audience = match &self.except[..] {
+            [] => Audience::All,
+            [only] => Audience::Except(self.socket(only)?),
+            _ => return None,
+        };
+        Some((Arc::clone(room), audience))
+    }
+
+    fn broadcast(self, room: Arc<str>, audience: Audience, packet: Packet) {
+        let Facts { shard, shards, host } = self.io.facts;
+        let (home, since_ns) = (home_of(&room, shards), self.io.now.ns);
+        let (ask, room) = (Ask::Broadcast(packet, audience), RoomRef::Name(room));
+        // Nobody in particular asks.
+        let from = Sid::new(host, shard, 0, 0);
+        self.io.out.push((home, Envelope::Ask { room, from, ask, since_ns }));
+    }
+
+    /// By way of the first room's home, so that what is said to a room stays in order.
+    fn spread(self, deed: Deed) {
+        let Self { io, rooms, except, .. } = self;
+        let via = rooms.first().map_or(io.namespace, |room| room);
+        let home = home_of(via, io.facts.shards);
+        let (namespace, since_ns) = (io.namespace.into(), io.now.ns);
+        let spread = Arc::new(Spread { namespace, rooms, except, deed, since_ns });
+        io.out.push((home, Envelope::Spread(spread)));
+    }
+}

@@ -1,0 +1,340 @@
+//! What is said to sockets: to a room's, to one, to those that a cast chooses.
+//!
+//! The fan-out: a packet becomes one shared frame per dialect, queued once per member.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use serde_json::value::RawValue;
+use throng_protocol::socketio::Args;
+use throng_ring::Frame;
+
+use super::Core;
+use crate::app::split_key;
+use crate::app::{App, Ask, Audience, Collected, Deed, Envelope, Facts, Io, RoomRef, Spread};
+use crate::close::Reason;
+use crate::codec::{Frames, Heading, Packet};
+use crate::ids::{RoomId, Sid, home_of};
+use crate::limits::ANSWERS_PER_CAST_MAX;
+use crate::outbox::Class;
+use crate::recovery::{Reach, offset_at};
+use crate::spaces::Namespace;
+use crate::table::{Phase, Queued};
+
+/// Answers that clients of this shard owe to one event.
+pub(super) struct Owed {
+    /// Where they are collected.
+    shard: u16,
+    id: u64,
+    slots: HashSet<u32>,
+    until_ms: u32,
+}
+
+/// Sockets that a cast reaches, with their rows.
+type Reached = Vec<(u32, Sid)>;
+
+/// The answers owed, by the ack id that clients were given.
+pub(super) type OwedAnswers = HashMap<u64, Owed>;
+
+/// How long an answer is still passed on; whoever collects has its own, shorter time.
+const OWED_MS: u32 = 300_000;
+
+impl<A: App> Core<A> {
+    /// The offset of the next event, where recovery is on.
+    fn next_offset(&self, logged: bool) -> Option<String> {
+        let on = self.bounds.recovery_window_ms > 0;
+        on.then(|| offset_at(self.log.position() + u64::from(logged)))
+    }
+
+    /// A room's event, to its members on this shard.
+    pub(super) fn on_deliver(
+        &mut self,
+        room: RoomId,
+        audience: Audience,
+        packet: Packet,
+        since_ns: u64,
+    ) {
+        let (except, listeners) = match audience {
+            Audience::All => (None, false),
+            Audience::Except(sid) => (Some(sid), false),
+            Audience::Listeners(except) => (except, true),
+        };
+        let except = except.filter(|sid| sid.shard() == self.mesh.index());
+        let except = except.and_then(|sid| self.table.find(sid));
+        let offset = self.next_offset(true);
+        let Some(index) = self.local.index_of(room) else { return };
+        let Some((_, key)) = self.local.room(index) else { return };
+        let key = Arc::clone(key);
+        let offset = offset.as_deref();
+        let heading = Heading { namespace: split_key(&key).0, ack: None, offset };
+        let mut made = Frames::default();
+        let (mut delivered, mut away) = (0, 0);
+        let mut slow = Vec::new();
+        for seat in self.local.seats(room) {
+            if Some(seat.slot()) == except || (listeners && !seat.listens()) {
+                continue;
+            }
+            let Some(row) = self.table.row(seat.slot()) else { continue };
+            if matches!(row.phase, Phase::Away(_)) {
+                away += 1;
+                continue;
+            }
+            delivered += 1;
+            let frame = self.encoder.shared(&mut made, (&packet, &heading), row.dialect);
+            match self.table.queue(seat.slot(), frame, Class::Event) {
+                Queued::Yes => {}
+                Queued::InsteadOf(events) => self.cells.undelivered_dropped.add(events.into()),
+                Queued::Exceeds => slow.push(seat.slot()),
+            }
+        }
+        if offset.is_some() && delivered + away > 0 {
+            self.log.push(Reach::Room(room, key, audience), packet, self.now.ms());
+            self.local.note_said(index, audience, self.log.position());
+        }
+        self.close_slow(&slow);
+        self.count_deliveries(delivered - slow.len() as u64, since_ns);
+    }
+
+    fn close_slow(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            self.cells.undelivered_slow_consumer.add(1);
+            self.close(slot, Reason::SlowConsumer);
+        }
+    }
+
+    fn count_deliveries(&mut self, count: u64, since_ns: u64) {
+        self.cells.deliveries.add(count);
+        if count > 0 {
+            self.fanouts.push((since_ns, count));
+        }
+    }
+
+    /// Says something to one socket; false if its connection must be closed.
+    pub(super) fn say(
+        &mut self,
+        slot: u32,
+        sid: Sid,
+        (namespace, ack): (&str, Option<u64>),
+        packet: Packet,
+    ) -> bool {
+        let logged = packet.is_event() && ack.is_none();
+        let offset = if logged { self.next_offset(true) } else { None };
+        let heading = Heading { namespace, ack, offset: offset.as_deref() };
+        let Some(row) = self.table.row(slot) else { return true };
+        let said = if matches!(row.phase, Phase::Away(_)) {
+            true
+        } else {
+            let dialect = row.dialect;
+            let frame = self.encoder.frame(&packet, &heading, dialect);
+            self.queue(slot, frame, Class::Reply)
+        };
+        if offset.is_some() {
+            self.log.push(Reach::Socket(sid), packet, self.now.ms());
+        }
+        said
+    }
+
+    /// Says something to a socket that may be gone; false if it is, or is away.
+    pub(super) fn say_to(&mut self, sid: Sid, packet: Packet) -> bool {
+        let Some(slot) = self.table.find(sid) else { return false };
+        let Some(row) = self.table.row(slot) else { return false };
+        let away = matches!(row.phase, Phase::Away(_));
+        let Some(socket) = row.socket(sid) else { return false };
+        let namespace = Arc::clone(self.spaces.name(socket.namespace));
+        if !self.say(slot, sid, (&namespace, None), packet) {
+            self.close(slot, Reason::SlowConsumer);
+        }
+        !away
+    }
+
+    /// Passes a cast to every shard.
+    pub(super) fn on_spread(&mut self, spread: &Arc<Spread>) {
+        for shard in 0..self.mesh.shards() {
+            self.out.push((shard, Envelope::Cast(Arc::clone(spread))));
+        }
+    }
+
+    /// Does what a cast says to the sockets of this shard that it reaches.
+    pub(super) fn on_cast(&mut self, spread: &Spread) {
+        let all = self.reached(spread);
+        let (reached, _) = &all;
+        match &spread.deed {
+            Deed::Emit { packet, volatile, answers } => {
+                self.emit_to(&all, spread, (packet, *volatile, *answers));
+            }
+            Deed::Join(rooms) => self.for_rooms(reached, rooms, Self::cast_join),
+            Deed::Leave(rooms) => self.for_rooms(reached, rooms, |core, _, sid, room| {
+                core.ask_room(sid, room, Ask::Leave(None));
+            }),
+            Deed::Disconnect(close) => {
+                for &(_, to) in reached {
+                    let close = *close;
+                    self.out.push((to.shard(), Envelope::Disconnect { to, close }));
+                }
+            }
+        }
+    }
+
+    fn for_rooms(
+        &mut self,
+        reached: &[(u32, Sid)],
+        rooms: &[Arc<str>],
+        act: impl Fn(&mut Self, u32, Sid, &Arc<str>),
+    ) {
+        for &(slot, sid) in reached {
+            for room in rooms {
+                act(self, slot, sid, room);
+            }
+        }
+    }
+
+    fn cast_join(&mut self, slot: u32, sid: Sid, room: &Arc<str>) {
+        let Some(row) = self.table.row(slot) else { return };
+        let Some(socket) = row.socket(sid) else { return };
+        socket.joining += 1;
+        let member = self.app.member(sid, &socket.session);
+        self.ask_room(sid, room, Ask::Join(member, None));
+    }
+
+    fn ask_room(&mut self, from: Sid, key: &Arc<str>, ask: Ask<A>) {
+        let home = home_of(key, self.mesh.shards());
+        let room = match self.local.find(key) {
+            Some((_, id)) => RoomRef::Id(id),
+            None => RoomRef::Name(Arc::clone(key)),
+        };
+        let home = if let RoomRef::Id(id) = &room { id.home() } else { home };
+        self.out.push((home, Envelope::Ask { room, from, ask, since_ns: self.now.ns }));
+    }
+
+    /// The sockets of this shard in the cast's rooms, each once, without those in others; then
+    /// those of them that are away.
+    fn reached(&mut self, spread: &Spread) -> (Reached, Reached) {
+        let Some(namespace) = self.spaces.find(&spread.namespace) else {
+            return Default::default();
+        };
+        let except = self.rows_of(namespace, &spread.except);
+        let mut slots: Vec<u32> = match &spread.rooms[..] {
+            [] => (0..self.table.end()).collect(),
+            rooms => self.rows_of(namespace, rooms).into_iter().collect(),
+        };
+        slots.retain(|slot| !except.contains(slot));
+        slots.sort_unstable();
+        let (mut reached, mut away) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let Some(row) = self.table.row(slot) else { continue };
+            let is_away = matches!(row.phase, Phase::Away(_));
+            let list = if is_away { &mut away } else { &mut reached };
+            list.extend(
+                row.sockets().find(|it| it.namespace == namespace).map(|it| (slot, it.sid)),
+            );
+        }
+        (reached, away)
+    }
+
+    /// The rows with a member in any of these rooms. A socket's own id is a room of its namespace.
+    fn rows_of(&mut self, namespace: Namespace, rooms: &[Arc<str>]) -> HashSet<u32> {
+        let mut slots = HashSet::new();
+        for key in rooms {
+            let own = Sid::parse(key).filter(|sid| sid.shard() == self.mesh.index());
+            let own = own.and_then(|sid| Some((sid, self.table.find(sid)?)));
+            if let Some((sid, slot)) = own {
+                let socket = self.table.row(slot).and_then(|row| row.socket(sid));
+                if socket.is_some_and(|socket| socket.namespace == namespace) {
+                    slots.insert(slot);
+                }
+            } else if let Some((_, id)) = self.local.find(key) {
+                slots.extend(self.local.seats(id).iter().map(|seat| seat.slot()));
+            }
+        }
+        slots
+    }
+
+    fn emit_to(
+        &mut self,
+        (reached, away): &(Reached, Reached),
+        spread: &Spread,
+        (packet, volatile, answers): (&Packet, bool, Option<(u16, u64)>),
+    ) {
+        let ack = answers.map(|at| self.owe(reached, at));
+        let logged = !volatile && ack.is_none();
+        let offset = if ack.is_none() { self.next_offset(logged) } else { None };
+        let heading = Heading { namespace: &spread.namespace, ack, offset: offset.as_deref() };
+        let mut made = Frames::default();
+        let mut slow = Vec::new();
+        let mut delivered = 0;
+        for &(slot, _) in reached {
+            let Some(row) = self.table.row(slot) else { continue };
+            if volatile && row.is_behind() {
+                self.cells.undelivered_volatile.add(1);
+                continue;
+            }
+            let frame: Frame = self.encoder.shared(&mut made, (packet, &heading), row.dialect);
+            delivered += 1;
+            if !self.queue(slot, frame, Class::Event) {
+                slow.push(slot);
+            }
+        }
+        if logged && offset.is_some() && reached.len() + away.len() > 0 {
+            let Spread { namespace, rooms, except, .. } = spread;
+            let reach = Reach::Spread(Arc::clone(namespace), rooms.clone(), except.clone());
+            self.log.push(reach, packet.clone(), self.now.ms());
+            let end = self.log.position();
+            for &(slot, sid) in reached.iter().chain(away) {
+                if let Some(past) = self.table.row(slot).and_then(|row| row.past(sid)) {
+                    past.reach(end);
+                }
+            }
+        }
+        let slow_count = slow.len() as u64;
+        for slot in slow {
+            self.close(slot, Reason::SlowConsumer);
+        }
+        self.count_deliveries(delivered - slow_count, spread.since_ns);
+    }
+
+    /// Notes that these clients owe an answer; the id to answer under.
+    fn owe(&mut self, reached: &[(u32, Sid)], (shard, id): (u16, u64)) -> u64 {
+        let count = reached.len().min(ANSWERS_PER_CAST_MAX);
+        self.ack_id += 1;
+        let slots = reached[..count].iter().map(|(slot, _)| *slot).collect();
+        let until_ms = self.now.ms().wrapping_add(OWED_MS);
+        if count > 0 {
+            self.owed.insert(self.ack_id, Owed { shard, id, slots, until_ms });
+        }
+        self.out.push((shard, Envelope::Asked { id, count }));
+        self.ack_id
+    }
+
+    /// Passes an answer on to where it is collected; false if nobody does.
+    pub(super) fn on_collected_answer(&mut self, slot: u32, ack: u64, args: &str) -> bool {
+        let Some(owed) = self.owed.get_mut(&ack) else { return false };
+        if owed.slots.remove(&slot) {
+            let answer = Args::new(args).next().map_or("null", RawValue::get).into();
+            self.out.push((owed.shard, Envelope::Answered { id: owed.id, answer }));
+            if owed.slots.is_empty() {
+                self.owed.remove(&ack);
+            }
+        }
+        true
+    }
+
+    /// Tells the application what has been collected.
+    pub(super) fn on_collected(&mut self, whole: Option<(A::Ticket, Collected)>) {
+        let Some((ticket, collected)) = whole else { return };
+        let facts = Facts { shard: self.mesh.index(), shards: self.mesh.shards(), host: self.host };
+        let mut io = Io {
+            namespace: crate::codec::MAIN,
+            facts,
+            now: self.now,
+            out: &mut self.out,
+            collections: &mut self.collections,
+        };
+        self.app.collected(&mut io, ticket, collected);
+    }
+
+    /// Drops what nobody waits for any more.
+    pub(super) fn sweep_owed(&mut self) {
+        let now_ms = self.now.ms();
+        self.owed.retain(|_, owed| (now_ms.wrapping_sub(owed.until_ms) as i32) < 0);
+    }
+}

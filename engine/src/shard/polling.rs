@@ -1,0 +1,480 @@
+//! Sessions whose clients poll: they have a row but no connection, and speak when they are asked.
+//!
+//! One GET and one POST at a time; whatever breaks that ends the session, as in Node's server. All
+//! requests come as envelopes, from this shard's connections too.
+
+use std::mem;
+
+use throng_protocol::engineio::{
+    self, CLOSE, Heartbeat, NOOP, PayloadLimits, Record, decode_payload, write_binary_packet,
+    write_separator, write_text_packet,
+};
+use throng_protocol::ws::{Opcode, server_frames};
+
+use super::Core;
+use super::packets::Halt;
+use crate::app::{App, Envelope, Ghost, Outcome, Place, Poll, Polled, Protocol, Told};
+use crate::close::Reason;
+use crate::codec;
+use crate::ids::SessionKey;
+use crate::limiter::{IpKey, Refused};
+use crate::limits::{
+    LAST_WORDS_MS, NOOP_INTERVAL_MS, POLL_BYTES_MAX, POLL_PACKETS_MAX, POST_PACKETS_MAX,
+    TOMBSTONE_MS,
+};
+use crate::outbox::Class;
+use crate::table::{Link, Phase, Polling};
+
+impl<A: App> Core<A> {
+    /// Begins a session; the packet that says so, or why not.
+    pub(super) fn begin_polling(
+        &mut self,
+        ip: IpKey,
+        protocol: Protocol,
+    ) -> Result<Vec<u8>, &'static str> {
+        if let Err(refused) = self.limiter.admit_session(ip) {
+            self.limiter.release_session(ip);
+            return Err(match refused {
+                Refused::Full => {
+                    self.cells.refused_full.add(1);
+                    "the server is full"
+                }
+                Refused::Ip => {
+                    self.cells.refused_ip.add(1);
+                    "too many sessions from your address"
+                }
+            });
+        }
+        let now_ms = self.now.ms();
+        let heartbeat = Heartbeat::new(now_ms, self.first_ping_ms());
+        let link =
+            Link::new(protocol, heartbeat, now_ms.wrapping_add(self.bounds.connect_timeout_ms));
+        let Some(key) = self.place_polling(ip, link, None) else {
+            self.limiter.release_session(ip);
+            return Err("the server is full");
+        };
+        let timing = self.bounds.timing;
+        let times = (timing.ping_interval_ms.into(), timing.ping_timeout_ms.into());
+        let sid = self.seal.session_id(key);
+        Ok(codec::open_text(&sid, &["websocket"], times, self.config.payload_bytes_max))
+    }
+
+    /// Gives a session a row; under its own key if it comes from another shard.
+    fn place_polling(
+        &mut self,
+        ip: IpKey,
+        link: Link<A>,
+        key: Option<SessionKey>,
+    ) -> Option<SessionKey> {
+        let (slot, serial) = self.table.open_session(ip)?;
+        let shard = self.mesh.index();
+        let key = match key {
+            Some(key) => {
+                self.guests.insert(key, slot);
+                key
+            }
+            None => SessionKey { shard, slot, serial },
+        };
+        let polling = Polling {
+            link,
+            key,
+            get: None,
+            post: None,
+            probe: None,
+            upgrading: false,
+            noop_at_ms: None,
+            ended_until_ms: None,
+            last_post: None,
+            held_connect: None,
+        };
+        if let Some(row) = self.table.row(slot) {
+            row.phase = Phase::Polling(Box::new(polling));
+        }
+        self.cells.sessions_polling.add(1);
+        self.sessions_churn += 1;
+        self.arm(slot);
+        Some(key)
+    }
+
+    /// The shard that knows where a session is: this one, or the one it began on.
+    pub(super) fn whereabouts(&mut self, key: SessionKey) -> Option<u16> {
+        if self.guests.contains_key(&key) {
+            return Some(self.mesh.index());
+        }
+        if key.shard != self.mesh.index() {
+            return (key.shard < self.mesh.shards()).then_some(key.shard);
+        }
+        let row = self.table.row(key.slot)?;
+        match row.phase {
+            _ if row.generation != key.serial => None,
+            Phase::Elsewhere(shard) => Some(shard),
+            _ => Some(key.shard),
+        }
+    }
+
+    /// The row of a session that is on this shard.
+    pub(super) fn session_slot(&mut self, key: SessionKey) -> Option<u32> {
+        if let Some(&slot) = self.guests.get(&key) {
+            return Some(slot);
+        }
+        let row = self.table.row(key.slot)?;
+        (key.shard == self.mesh.index() && row.generation == key.serial).then_some(key.slot)
+    }
+
+    pub(super) fn polling(&mut self, slot: u32) -> Option<&mut Polling<A>> {
+        match &mut self.table.row(slot)?.phase {
+            Phase::Polling(polling) => Some(polling),
+            _ => None,
+        }
+    }
+
+    fn answer(&mut self, to: Place, outcome: Outcome) {
+        let polled = Box::new(Polled { to: to.conn, outcome });
+        self.out.push((to.shard, Envelope::Polled(polled)));
+    }
+
+    /// A request for a session.
+    pub(super) fn on_poll(&mut self, poll: Box<Poll>) {
+        match self.whereabouts(poll.session) {
+            Some(shard) if shard != self.mesh.index() => {
+                return self.out.push((shard, Envelope::Poll(poll)));
+            }
+            Some(_) => {}
+            None => return self.answer_unless_gone(&poll, Outcome::Unknown),
+        }
+        let Some(slot) = self.session_slot(poll.session) else { return };
+        let Some(polling) = self.polling(slot) else {
+            // It is, or has become, a WebSocket.
+            return self.answer_unless_gone(&poll, Outcome::Mismatch);
+        };
+        let ended = polling.ended_until_ms.is_some();
+        match poll.told {
+            Told::Get => self.on_get(slot, poll.from),
+            Told::Aborted | Told::PostRefused if ended => {}
+            _ if ended => self.answer(poll.from, Outcome::Unknown),
+            Told::PostBegins => self.on_post_begins(slot, poll.from),
+            Told::Post(body) => self.on_post(slot, poll.from, body),
+            Told::PostRefused => polling.post = polling.post.filter(|post| *post != poll.from),
+            Told::Aborted => {
+                if polling.get == Some(poll.from) || polling.post == Some(poll.from) {
+                    self.close(slot, Reason::Error);
+                }
+            }
+            Told::Other => self.answer(poll.from, Outcome::Failed),
+        }
+    }
+
+    fn answer_unless_gone(&mut self, poll: &Poll, outcome: Outcome) {
+        if matches!(poll.told, Told::Get | Told::Post(_) | Told::Other) {
+            self.answer(poll.from, outcome);
+        }
+    }
+
+    fn on_get(&mut self, slot: u32, from: Place) {
+        let now_ms = self.now.ms();
+        let Some(polling) = self.polling(slot) else { return };
+        if let Some(first) = polling.get {
+            self.answer(from, Outcome::Refused);
+            self.answer(first, Outcome::Packets(CLOSE.into()));
+            if let Some(polling) = self.polling(slot) {
+                polling.get = None;
+            }
+            return self.close(slot, Reason::Error);
+        }
+        polling.get = Some(from);
+        if polling.upgrading {
+            // Its client shall come over: nothing is worth waiting for here.
+            let due_ms = polling.noop_at_ms.unwrap_or(now_ms);
+            polling.noop_at_ms = Some(due_ms);
+            self.wheel.arm(slot, due_ms);
+        }
+        self.table.mark(slot);
+    }
+
+    fn on_post_begins(&mut self, slot: u32, from: Place) {
+        let Some(polling) = self.polling(slot) else { return };
+        match polling.post {
+            None => polling.post = Some(from),
+            // Its head came, then the first bytes of its body.
+            Some(first) if first == from => {}
+            Some(first) => {
+                self.answer(from, Outcome::Refused);
+                self.answer(first, Outcome::Cut);
+                self.close(slot, Reason::Error);
+            }
+        }
+    }
+
+    fn on_post(&mut self, slot: u32, from: Place, body: Option<Box<[u8]>>) {
+        let Some(polling) = self.polling(slot) else { return };
+        if polling.post.is_some_and(|post| post != from) {
+            return self.on_post_begins(slot, from);
+        }
+        polling.post = None;
+        let Some(body) = body else {
+            self.answer(from, Outcome::Refused);
+            return self.close(slot, Reason::Error);
+        };
+        self.on_payload(slot, &body);
+        match self.polling(slot) {
+            Some(polling) if polling.ended_until_ms.is_some() => polling.last_post = Some(from),
+            _ => self.answer(from, Outcome::Taken),
+        }
+    }
+
+    /// Packets of the client.
+    fn on_payload(&mut self, slot: u32, body: &[u8]) {
+        let Some(row) = self.table.row(slot) else { return };
+        let Phase::Polling(mut polling) = mem::replace(&mut row.phase, Phase::Vacant) else {
+            return;
+        };
+        let record_bytes_max = self.config.payload_bytes_max;
+        let limits = PayloadLimits { records_max: POST_PACKETS_MAX, record_bytes_max };
+        let mut halt = None;
+        let mut records = decode_payload(body, &limits);
+        for record in records.by_ref() {
+            self.cells.packets_received.add(1);
+            halt = match record {
+                Ok(Record::Text(text)) => self.on_packet(slot, &mut polling.link, text),
+                Ok(Record::Binary(bytes)) => self.on_binary(slot, &mut polling.link, &bytes),
+                Err(_) => Some(Halt::Close(Reason::BadPacket)),
+            };
+            if let Some(Halt::Claim { .. }) = &halt
+                && polling.probe.is_some()
+                && let Some(Halt::Claim { connect, .. }) = halt.take()
+            {
+                // It moves when its transport is settled.
+                polling.held_connect = Some(connect);
+            }
+            if halt.is_some() {
+                break;
+            }
+        }
+        let rest = match &halt {
+            Some(Halt::Claim { .. }) => rewritten(records.flatten()),
+            _ => Vec::new(),
+        };
+        if let Some(row) = self.table.row(slot)
+            && matches!(row.phase, Phase::Vacant)
+        {
+            row.phase = Phase::Polling(polling);
+        }
+        match halt {
+            Some(Halt::Close(reason)) => self.close(slot, reason),
+            Some(Halt::Claim { shard, connect }) => self.send_ghost(slot, shard, connect, rest),
+            None => self.arm(slot),
+        }
+    }
+
+    /// Answers the poll that waits, if there is something to say.
+    pub(super) fn flush_polling(&mut self, slot: u32) {
+        let Some(polling) = self.polling(slot) else { return };
+        let Some(get) = polling.get else { return };
+        let ended = polling.ended_until_ms.is_some();
+        let mut body = Vec::new();
+        let mut packets = 0;
+        while let Some(frame) = self.table.first_frame(slot) {
+            let more = server_frames(frame).count();
+            let full = packets + more > POLL_PACKETS_MAX || body.len() > POLL_BYTES_MAX;
+            if packets > 0 && full {
+                break;
+            }
+            let Some(frame) = self.table.pop_frame(slot) else { break };
+            packets += more;
+            push_frames(&mut body, &frame);
+        }
+        if body.is_empty() {
+            return;
+        }
+        self.cells.frames_sent.add(packets as u64);
+        let more = self.table.first_frame(slot).is_some();
+        if let Some(polling) = self.polling(slot) {
+            polling.get = None;
+        }
+        self.answer(get, Outcome::Packets(body));
+        if ended && !more {
+            self.remove_session(slot);
+        }
+    }
+
+    /// Lets the poll that waits go, for nothing.
+    pub(super) fn answer_noop(&mut self, slot: u32) {
+        let next = self.now.ms().wrapping_add(NOOP_INTERVAL_MS);
+        let Some(polling) = self.polling(slot) else { return };
+        polling.noop_at_ms = Some(next);
+        if let Some(get) = polling.get.take() {
+            self.answer(get, Outcome::Packets(NOOP.into()));
+        }
+    }
+
+    /// Ends a polling session. What its client is told last, it fetches with its next poll.
+    pub(super) fn end_polling(&mut self, slot: u32, reason: Reason) {
+        let now_ms = self.now.ms();
+        let Some(polling) = self.polling(slot) else { return };
+        let (held, probe) = (polling.get.is_some(), polling.probe.take());
+        let (last, wait_ms) = match reason {
+            Reason::Peer => (NOOP, TOMBSTONE_MS),
+            reason if reason.is_deliberate() => (CLOSE, LAST_WORDS_MS),
+            _ => (CLOSE, 0),
+        };
+        polling.ended_until_ms = Some(now_ms.wrapping_add(wait_ms));
+        if let Some(probe) = probe {
+            self.close(probe.slot, Reason::Refused);
+        }
+        if reason == Reason::Peer {
+            self.table.drop_waiting(slot);
+        }
+        self.queue(slot, codec::text_frame(last.as_bytes()), Class::Control);
+        // The last word may not fit into the poll that waits.
+        self.wheel.arm(slot, now_ms.wrapping_add(wait_ms.max(TOMBSTONE_MS)));
+        if held {
+            self.flush_polling(slot);
+        } else if wait_ms == 0 {
+            self.remove_session(slot);
+        }
+    }
+
+    /// Frees the row of a polling session that has ended.
+    pub(super) fn remove_session(&mut self, slot: u32) {
+        let Some(polling) = self.polling(slot) else { return };
+        let key = polling.key;
+        if let Some(post) = polling.last_post {
+            self.answer(post, Outcome::Taken);
+        }
+        let Some(ip) = self.table.row(slot).map(|row| row.ip) else { return };
+        self.limiter.release_session(ip);
+        self.cells.sessions_polling.sub(1);
+        self.free_session(slot, key);
+    }
+
+    /// Frees a session's row, and what the shard it came from keeps of it.
+    pub(super) fn free_session(&mut self, slot: u32, key: SessionKey) {
+        self.sessions_churn += 1;
+        self.wheel.disarm(slot);
+        self.table.close_session(slot);
+        if self.guests.remove(&key).is_some() {
+            self.out.push((key.shard, Envelope::Forget(key)));
+        }
+    }
+
+    /// A session that moved away has ended.
+    pub(super) fn on_forget(&mut self, key: SessionKey) {
+        if let Some(row) = self.table.row(key.slot)
+            && row.generation == key.serial
+            && matches!(row.phase, Phase::Elsewhere(_))
+        {
+            self.table.close_session(key.slot);
+        }
+    }
+
+    /// Sends a session to the shard where one of its sockets can be recovered.
+    fn send_ghost(&mut self, slot: u32, shard: u16, connect: (Box<str>, Box<str>), rest: Vec<u8>) {
+        let Some(row) = self.table.row(slot) else { return };
+        let ip = row.ip;
+        let Phase::Polling(polling) = mem::replace(&mut row.phase, Phase::Elsewhere(shard)) else {
+            return;
+        };
+        let Polling { link, key, get, post, .. } = *polling;
+        let mut frames: Vec<Box<[u8]>> = Vec::new();
+        while let Some(frame) = self.table.pop_frame(slot) {
+            frames.push((*frame).into());
+        }
+        let Link { assembler, heartbeat, connect_by_ms, protocol, .. } = link;
+        let ghost = Ghost {
+            key,
+            ip,
+            protocol,
+            get,
+            post,
+            assembler,
+            heartbeat,
+            connect_by_ms,
+            frames,
+            connect,
+            rest,
+        };
+        self.wheel.disarm(slot);
+        self.cells.sessions_polling.sub(1);
+        self.cells.moved_out.add(1);
+        self.out.push((shard, Envelope::Rehome(Box::new(ghost))));
+    }
+
+    /// A session comes from another shard, to recover a socket here.
+    pub(super) fn on_rehome(&mut self, ghost: Ghost) {
+        let mut link = Link::new(ghost.protocol, ghost.heartbeat, ghost.connect_by_ms);
+        link.assembler = ghost.assembler;
+        if self.place_polling(ghost.ip, link, Some(ghost.key)).is_none() {
+            self.limiter.release_session(ghost.ip);
+            return self.out.push((ghost.key.shard, Envelope::Forget(ghost.key)));
+        }
+        self.cells.moved_in.add(1);
+        let Some(slot) = self.session_slot(ghost.key) else { return };
+        for frame in ghost.frames {
+            self.queue(slot, throng_ring::Frame::new(frame), Class::Reply);
+        }
+        if let Some(polling) = self.polling(slot) {
+            (polling.get, polling.post) = (ghost.get, ghost.post);
+        }
+        self.connect_held(slot, ghost.connect);
+        if !ghost.rest.is_empty() {
+            self.on_payload(slot, &ghost.rest);
+        }
+        self.table.mark(slot);
+    }
+
+    /// Lets a session connect with a CONNECT that has waited.
+    pub(super) fn connect_held(&mut self, slot: u32, (namespace, auth): (Box<str>, Box<str>)) {
+        let Some(row) = self.table.row(slot) else { return };
+        let phase = mem::replace(&mut row.phase, Phase::Vacant);
+        let (phase, halt) = match phase {
+            Phase::Polling(mut polling) => {
+                let halt = self.on_connect(slot, &mut polling.link, &namespace, &auth);
+                (Phase::Polling(polling), halt)
+            }
+            Phase::Live(mut live) => {
+                let halt = self.on_connect(slot, &mut live.link, &namespace, &auth);
+                (Phase::Live(live), halt)
+            }
+            other => (other, None),
+        };
+        if let Some(row) = self.table.row(slot) {
+            row.phase = phase;
+        }
+        match halt {
+            Some(Halt::Close(reason)) => self.close(slot, reason),
+            Some(Halt::Claim { shard, connect }) => match self.polling(slot) {
+                Some(_) => self.send_ghost(slot, shard, connect, Vec::new()),
+                None => self.send_live(slot, shard, connect, Vec::new()),
+            },
+            None => self.arm(slot),
+        }
+    }
+}
+
+/// WebSocket frames of this side as records of a payload.
+fn push_frames(body: &mut Vec<u8>, frame: &[u8]) {
+    for (opcode, payload) in server_frames(frame) {
+        if !body.is_empty() {
+            write_separator(body);
+        }
+        match opcode {
+            Opcode::Binary => write_binary_packet(body, payload),
+            _ => write_text_packet(body, payload),
+        }
+    }
+}
+
+/// Records as the payload they came from.
+fn rewritten<'a>(records: impl Iterator<Item = Record<'a>>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for record in records {
+        if !body.is_empty() {
+            write_separator(&mut body);
+        }
+        match record {
+            Record::Text(text) => engineio::write_text_packet(&mut body, text.as_bytes()),
+            Record::Binary(bytes) => write_binary_packet(&mut body, &bytes),
+        }
+    }
+    body
+}
