@@ -19,6 +19,8 @@ NODE_MAJOR_MIN := 20
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export THRONG_BIN ?= $(TARGET)/release/throng
 export THRONG_ECHO ?= $(TARGET)/release/examples/echo
+export THRONG_CONFORMANCE ?= $(TARGET)/release/examples/conformance
+export THRONG_EXAMPLES ?= $(TARGET)/release/examples
 
 say = @echo "==> $(1)"
 

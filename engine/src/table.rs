@@ -12,7 +12,7 @@ use throng_protocol::http::Body;
 use throng_protocol::{socketio, ws};
 use throng_ring::{BySlot, Conn, Frame};
 
-use crate::app::{Adopted, App, Place, Protocol};
+use crate::app::{Adopted, App, Connect, Place, Protocol};
 use crate::close::Reason;
 use crate::codec::Dialect;
 use crate::config::SlowConsumer;
@@ -68,11 +68,19 @@ pub struct Extra<A: App> {
     pub left: Vec<(Box<str>, u32)>,
     /// The polling session it was.
     pub stub: Option<SessionKey>,
+    /// A socket has been recovered: the client is one that takes any number of packets at once.
+    pub takes_many: bool,
 }
 
 impl<A: App> Default for Extra<A> {
     fn default() -> Self {
-        Self { sockets: Vec::new(), pasts: Vec::new(), left: Vec::new(), stub: None }
+        Self {
+            sockets: Vec::new(),
+            pasts: Vec::new(),
+            left: Vec::new(),
+            stub: None,
+            takes_many: false,
+        }
     }
 }
 
@@ -164,6 +172,11 @@ impl<A: App> Link<A> {
         Some(others.swap_remove(index))
     }
 
+    /// Whether the client takes any number of packets at once.
+    pub fn takes_many(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.takes_many)
+    }
+
     /// What few links need, made if need be.
     pub fn extra(&mut self) -> &mut Extra<A> {
         self.extra.get_or_insert_default()
@@ -224,8 +237,8 @@ pub struct Polling<A: App> {
     pub ended_until_ms: Option<u32>,
     /// The POST that asked for the end; answered when a GET of the same moment has been.
     pub last_post: Option<Place>,
-    /// A CONNECT that waits until the transport is settled: namespace and payload.
-    pub held_connect: Option<(Box<str>, Box<str>)>,
+    /// A CONNECT that waits until the transport is settled.
+    pub held: Option<Connect>,
 }
 
 impl<A: App> Polling<A> {

@@ -1,8 +1,9 @@
-"""Proves: the engine's WebSocket stack conforms to RFC 6455, by Autobahn's cases.
+"""Proves: the engine's WebSocket stack conforms to RFC 6455 and to RFC 7692 (permessage-deflate),
+by Autobahn's cases.
 
-Runs every case but compression (12, 13: not offered) against the echo example, which stands on the
-same stack as the engine. A case passes as OK or INFORMATIONAL (the RFC leaves it open); NON-STRICT
-passes only if it stands in NON_STRICT with a reason. Anything else fails the run.
+Runs every case against the echo example, which stands on the same stack as the engine and answers
+compressed whatever came compressed. A case passes as OK or INFORMATIONAL (the RFC leaves it open);
+anything else passes only if it stands in EXCUSED with a reason. Whatever remains fails the run.
 
     python autobahn.py [--bin PATH] [--report FOLDER] [CASE …]
 """
@@ -23,13 +24,14 @@ from pathlib import Path
 import kosoku
 
 ECHO = Path(__file__).parents[2] / "target/release/examples/echo"
-CASES = [f"{group}.*" for group in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
-CASES_MIN = 300  # the suite has 301 of them; fewer means that some were not run
-RUN_S_MAX = 600
+GROUPS = (1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13)
+CASES_MIN = 517  # the suite has this many; fewer means that some were not run
+CONCURRENCY = 2
+RUN_S_MAX = 1200
 START_S_MAX = 10
 
-# Case id -> why being less strict than Autobahn would like is right here.
-NON_STRICT: dict[str, str] = {}
+# Case id -> (behaviour, why it is right here).
+EXCUSED: dict[str, tuple[str, str]] = {}
 
 
 def free_port():
@@ -65,11 +67,38 @@ def start_echo(binary, port):
     sys.exit(f"{binary} does not listen on {port} after {START_S_MAX} s")
 
 
+def mend_compression_cases():
+    """Two things of the runner's that these cases trip over; neither is the server's.
+
+    It hands messages over as `str`, as Python 2 did, and they hash them, as bytes. And any ping
+    ends a case as unfinished: a slow one lasts long enough to be sent one, which is answered.
+    """
+    import kosoku.cases  # noqa: F401  (puts its cases where they can be imported)
+    from case12_x_x import Case12_X_X, Case13_X_X
+
+    def mend(case):
+        on_message = case.onMessage
+        encoding = "latin-1" if case.TESTDATA["binary"] else "utf-8"
+
+        def mended(self, message, binary):
+            if isinstance(message, str):
+                message = message.encode(encoding)
+            on_message(self, message, binary)
+
+        case.onMessage = mended
+        case.onPing = lambda self, payload: None
+
+    for case in Case12_X_X + Case13_X_X:
+        mend(case)
+
+
 def run_cases(port, cases):
+    mend_compression_cases()
+
     async def run():
         try:
             return await kosoku.run_fuzzingclient(
-                f"ws://127.0.0.1:{port}", cases, None, concurrency=2
+                f"ws://127.0.0.1:{port}", cases, None, concurrency=CONCURRENCY
             )
         except kosoku.FailureError as failure:
             return failure.results
@@ -85,9 +114,9 @@ def verdict(case):
     behaviour, close = case.behavior.value, case.behavior_close.value
     if close not in ("OK", "INFORMATIONAL"):
         return f"{behaviour}, closing {close} (code {case.remote_close_code})"
-    if behaviour in ("OK", "INFORMATIONAL") or (
-        behaviour == "NON-STRICT" and case.case_id in NON_STRICT
-    ):
+    if behaviour in ("OK", "INFORMATIONAL"):
+        return None
+    if behaviour == EXCUSED.get(case.case_id, ("", ""))[0]:
         return None
     return f"{behaviour}: {case.result}"
 
@@ -97,8 +126,15 @@ def summarise(results, seconds):
     for case, wrong in failed:
         print(f"FAILED {case.case_id}: {wrong}\n    {' '.join(case.description.split())}")
     strict = {case.case_id for case in results if case.behavior.value == "OK"}
-    for case_id in sorted(strict & NON_STRICT.keys()):
-        print(f"note: {case_id} is strict now, take it out of NON_STRICT")
+    for case_id in sorted(strict & EXCUSED.keys()):
+        print(f"note: {case_id} is OK now, take it out of EXCUSED")
+    for group in GROUPS:
+        cases = [case for case in results if case.case_id.split(".")[0] == str(group)]
+        if cases:
+            counts = Counter(case.behavior.value for case in cases)
+            counted = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+            took = sum(case.duration for case in cases) / 1000
+            print(f"group {group:>2}: {len(cases):>3} cases, {took:>4.0f} s of cases: {counted}")
     counts = Counter(case.behavior.value for case in results)
     counted = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     state = "failed" if failed else "passed"
@@ -124,7 +160,7 @@ def main():
     echo = start_echo(str(chosen.bin), port)
     begun = time.monotonic()
     try:
-        results = run_cases(port, chosen.cases or CASES)
+        results = run_cases(port, chosen.cases or [f"{group}.*" for group in GROUPS])
         alive = echo.poll() is None
     finally:
         echo.kill()

@@ -56,8 +56,12 @@ def free_port():
 
 
 class Engine:
-    def __init__(self, **env):
-        assert BIN.exists(), f"no engine at {BIN}: build it (make build) or set THRONG_BIN"
+    """The engine; or an example of it, given as a command that `--port` is added to."""
+
+    def __init__(self, command=(BIN,), **env):
+        assert command[0].exists(), (
+            f"no engine at {command[0]}: build it (make build) or set THRONG_BIN"
+        )
         self.port = int(env.pop("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = tempfile.mkdtemp(prefix="throng-test-")
@@ -65,7 +69,7 @@ class Engine:
         settings = {k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ}
         settings |= DEFAULTS | {"PORT": str(self.port), "DATA_DIR": self.folder} | env
         self.process = subprocess.Popen(
-            [str(BIN)],
+            [*map(str, command), *([] if command[0] == BIN else ["--port", str(self.port)])],
             env=settings,
             cwd=self.folder,
             stdout=self.log,
@@ -99,6 +103,16 @@ class Engine:
 
     def alive(self):
         return self.process.poll() is None
+
+    def memory_kb(self):
+        """Resident memory: of user space, without pages of files."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0])
+
+    def cpu_s(self):
+        """Time of the processor that it has used so far."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def get(self, path):
         """(status, body as text)."""

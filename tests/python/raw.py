@@ -119,6 +119,13 @@ class Raw:
             pass
         return self.buffer
 
+    def answer(self):
+        """(status, headers, body) of an HTTP answer; what follows it stays to be read."""
+        status, headers = self.head()
+        if status in (None, 101) or "content-length" not in headers:
+            return status, headers, b""
+        return status, headers, self._take(int(headers["content-length"]))
+
     def recv(self):
         """(opcode, payload) of the next frame, or `Closed`."""
         head = self._take(2)

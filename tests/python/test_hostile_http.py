@@ -19,8 +19,7 @@ def answer(engine, data, timeout=5):
     """(status, headers, body); status None where the connection just ends."""
     with Raw(engine.port, timeout) as raw:
         raw.try_send(data)
-        status, headers = raw.head()
-        return status, headers, b"" if status in (None, 101) else raw.rest()
+        return raw.answer()
 
 
 def assert_refused(engine, data, *statuses):

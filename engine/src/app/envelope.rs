@@ -229,6 +229,17 @@ pub enum Adopted {
     Live(Box<Traveller>),
 }
 
+/// A CONNECT packet that is dealt with later.
+#[derive(Debug)]
+pub struct Connect {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The payload.
+    pub auth: Box<str>,
+    /// What a polling client has sent behind it: a payload.
+    pub records: Vec<u8>,
+}
+
 /// A WebSocket on its way to the shard where one of its sockets can be recovered.
 pub struct Traveller {
     /// Joins frames.
@@ -241,8 +252,8 @@ pub struct Traveller {
     pub protocol: Protocol,
     /// How it wants its packets.
     pub dialect: Dialect,
-    /// The CONNECT packet that asked for recovery: namespace and payload.
-    pub connect: (Box<str>, Box<str>),
+    /// The CONNECT packet that asked for recovery.
+    pub connect: Connect,
     /// Bytes received behind it.
     pub rest: Vec<u8>,
 }
@@ -267,10 +278,8 @@ pub struct Ghost {
     pub connect_by_ms: u32,
     /// Frames that wait for the client.
     pub frames: Vec<Box<[u8]>>,
-    /// The CONNECT packet that asked for recovery: namespace and payload.
-    pub connect: (Box<str>, Box<str>),
-    /// The records of the same POST behind it.
-    pub rest: Vec<u8>,
+    /// The CONNECT packet that asked for recovery.
+    pub connect: Connect,
 }
 
 /// What an application asked for, until the shard carries it out: envelopes by shard.

@@ -23,7 +23,9 @@ use crate::limits::ROOM_NAME_BYTES_MAX;
 pub use crate::room::{Answer, Room, Unavailable};
 pub use cast::{Cast, Deed, Facts, Io, Spread};
 pub use collect::{Collected, Collections};
-pub use envelope::{Adopt, Adopted, Ask, Envelope, Ghost, Outcome, Outgoing, Place, Poll, Polled};
+pub use envelope::{
+    Adopt, Adopted, Ask, Connect, Envelope, Ghost, Outcome, Outgoing, Place, Poll, Polled,
+};
 pub use envelope::{Relay, RoomRef, Told, Traveller};
 pub use handlers::{Call, Handlers};
 pub use namespace::{Namespaces, room_key, split_key};

@@ -150,7 +150,9 @@ impl<A: App> Core<A> {
         }
         self.reseat([&mut socket], slot);
         link.add(socket);
-        link.extra().pasts.push((sid, past));
+        let extra = link.extra();
+        extra.pasts.push((sid, past));
+        extra.takes_many = true;
         self.cells.sockets.add(1);
         self.cells.recovered.add(1);
         for frame in frames.into_iter().flatten() {

@@ -134,17 +134,14 @@ impl<A: App> Core<A> {
         said
     }
 
-    /// Says something to a socket that may be gone; false if it is, or is away.
-    pub(super) fn say_to(&mut self, sid: Sid, packet: Packet) -> bool {
-        let Some(slot) = self.table.find(sid) else { return false };
-        let Some(row) = self.table.row(slot) else { return false };
-        let away = matches!(row.phase, Phase::Away(_));
-        let Some(socket) = row.socket(sid) else { return false };
+    /// Says something to a socket that may be gone.
+    pub(super) fn say_to(&mut self, sid: Sid, packet: Packet) {
+        let Some(slot) = self.table.find(sid) else { return };
+        let Some(socket) = self.table.row(slot).and_then(|row| row.socket(sid)) else { return };
         let namespace = Arc::clone(self.spaces.name(socket.namespace));
         if !self.say(slot, sid, (&namespace, None), packet) {
             self.close(slot, Reason::SlowConsumer);
         }
-        !away
     }
 
     /// Passes a cast to every shard.

@@ -67,9 +67,7 @@ impl<A: App> Core<A> {
             Envelope::Deliver { room, audience, packet, since_ns } => {
                 self.on_deliver(room, audience, packet, since_ns);
             }
-            Envelope::Send { to, packet } => {
-                self.say_to(to, packet);
-            }
+            Envelope::Send { to, packet } => self.say_to(to, packet),
             Envelope::Admit { room, name, member, listens } => {
                 self.on_admit(room, &name, member, listens);
             }
@@ -157,7 +155,14 @@ impl<A: App> Core<A> {
 
     fn on_relay(&mut self, relay: Relay) {
         let Relay { to, packet, from, delivered, missing } = relay;
-        let answer = if self.say_to(to, packet) { delivered } else { missing };
+        // One that is away may never come back: whoever asks had better ask again.
+        let here = self.table.find(to).and_then(|slot| self.table.row(slot));
+        let answer = if here.is_some_and(|row| !matches!(row.phase, Phase::Away(_))) {
+            self.say_to(to, packet);
+            delivered
+        } else {
+            missing
+        };
         if let Some(packet) = answer {
             self.out.push((from.shard(), Envelope::Send { to: from, packet }));
         }

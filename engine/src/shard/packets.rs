@@ -8,7 +8,7 @@ use throng_protocol::engineio::{self, PacketType};
 use throng_protocol::socketio::{self, Kind, Packet};
 
 use super::Core;
-use crate::app::{self, App, Facts, Handshake, Message, Protocol, Rooms, SocketParts};
+use crate::app::{self, App, Connect, Facts, Handshake, Message, Protocol, Rooms, SocketParts};
 use crate::close::Reason;
 use crate::codec;
 use crate::ids::{RoomId, Sid};
@@ -25,7 +25,7 @@ pub(super) enum Halt {
     Close(Reason),
     /// It goes to another shard, where one of its sockets can be recovered; with the CONNECT that
     /// says so.
-    Claim { shard: u16, connect: (Box<str>, Box<str>) },
+    Claim { shard: u16, connect: Connect },
 }
 
 /// What a CONNECT payload says of a socket that comes back.
@@ -208,10 +208,9 @@ impl<A: App> Core<A> {
                     return halt;
                 }
             } else if link.sockets().next().is_none() && !self.stranded {
-                return Some(Halt::Claim {
-                    shard: sid.shard(),
-                    connect: (name.into(), auth.into()),
-                });
+                let (namespace, auth) = (name.into(), auth.into());
+                let connect = Connect { namespace, auth, records: Vec::new() };
+                return Some(Halt::Claim { shard: sid.shard(), connect });
             }
             self.cells.recovery_refused.add(1);
         }

@@ -13,7 +13,7 @@ use throng_protocol::ws::{Opcode, server_frames};
 
 use super::Core;
 use super::packets::Halt;
-use crate::app::{App, Envelope, Ghost, Outcome, Place, Poll, Polled, Protocol, Told};
+use crate::app::{App, Connect, Envelope, Ghost, Outcome, Place, Poll, Polled, Protocol, Told};
 use crate::close::Reason;
 use crate::codec;
 use crate::ids::SessionKey;
@@ -85,7 +85,7 @@ impl<A: App> Core<A> {
             noop_at_ms: None,
             ended_until_ms: None,
             last_post: None,
-            held_connect: None,
+            held: None,
         };
         if let Some(row) = self.table.row(slot) {
             row.phase = Phase::Polling(Box::new(polling));
@@ -228,40 +228,67 @@ impl<A: App> Core<A> {
         let Phase::Polling(mut polling) = mem::replace(&mut row.phase, Phase::Vacant) else {
             return;
         };
-        let record_bytes_max = self.config.payload_bytes_max;
-        let limits = PayloadLimits { records_max: POST_PACKETS_MAX, record_bytes_max };
-        let mut halt = None;
-        let mut records = decode_payload(body, &limits);
-        for record in records.by_ref() {
-            self.cells.packets_received.add(1);
-            halt = match record {
-                Ok(Record::Text(text)) => self.on_packet(slot, &mut polling.link, text),
-                Ok(Record::Binary(bytes)) => self.on_binary(slot, &mut polling.link, &bytes),
-                Err(_) => Some(Halt::Close(Reason::BadPacket)),
-            };
-            if let Some(Halt::Claim { .. }) = &halt
-                && polling.probe.is_some()
-                && let Some(Halt::Claim { connect, .. }) = halt.take()
-            {
-                // It moves when its transport is settled.
-                polling.held_connect = Some(connect);
-            }
-            if halt.is_some() {
-                break;
-            }
-        }
-        let rest = match &halt {
-            Some(Halt::Claim { .. }) => rewritten(records.flatten()),
-            _ => Vec::new(),
+        let mut halt = match &mut polling.held {
+            Some(held) => self.hold(&mut held.records, body),
+            None => self.read_records(slot, &mut polling.link, body),
         };
+        if polling.probe.is_some()
+            && let Some(Halt::Claim { .. }) = &halt
+            && let Some(Halt::Claim { connect, .. }) = halt.take()
+        {
+            // It moves when its transport is settled.
+            polling.held = Some(connect);
+        }
         if let Some(row) = self.table.row(slot)
             && matches!(row.phase, Phase::Vacant)
         {
             row.phase = Phase::Polling(polling);
         }
+        self.settle_session(slot, halt);
+    }
+
+    /// Keeps packets until the CONNECT before them has been dealt with.
+    fn hold(&self, held: &mut Vec<u8>, body: &[u8]) -> Option<Halt> {
+        if !held.is_empty() {
+            write_separator(held);
+        }
+        held.extend_from_slice(body);
+        let too_many = held.len() > self.config.payload_bytes_max;
+        too_many.then_some(Halt::Close(Reason::BadPacket))
+    }
+
+    /// Reads a payload, as far as nothing stops that; a CONNECT that does takes the rest along.
+    fn read_records(&mut self, slot: u32, link: &mut Link<A>, body: &[u8]) -> Option<Halt> {
+        let record_bytes_max = self.config.payload_bytes_max;
+        let limits = PayloadLimits { records_max: POST_PACKETS_MAX, record_bytes_max };
+        let mut records = decode_payload(body, &limits);
+        while let Some(record) = records.next() {
+            self.cells.packets_received.add(1);
+            let halt = match record {
+                Ok(Record::Text(text)) => self.on_packet(slot, link, text),
+                Ok(Record::Binary(bytes)) => self.on_binary(slot, link, &bytes),
+                Err(_) => Some(Halt::Close(Reason::BadPacket)),
+            };
+            match halt {
+                Some(Halt::Claim { shard, mut connect }) => {
+                    connect.records = rewritten(records.flatten());
+                    return Some(Halt::Claim { shard, connect });
+                }
+                Some(halt) => return Some(halt),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// What follows from a session's packets.
+    fn settle_session(&mut self, slot: u32, halt: Option<Halt>) {
         match halt {
             Some(Halt::Close(reason)) => self.close(slot, reason),
-            Some(Halt::Claim { shard, connect }) => self.send_ghost(slot, shard, connect, rest),
+            Some(Halt::Claim { shard, connect }) => match self.polling(slot) {
+                Some(_) => self.send_ghost(slot, shard, connect),
+                None => self.send_live(slot, shard, connect, Vec::new()),
+            },
             None => self.arm(slot),
         }
     }
@@ -271,11 +298,17 @@ impl<A: App> Core<A> {
         let Some(polling) = self.polling(slot) else { return };
         let Some(get) = polling.get else { return };
         let ended = polling.ended_until_ms.is_some();
+        // What a client missed and the answer to its CONNECT belong together: it does not count
+        // what it has read until it is connected. Only clients without a bound recover.
+        let packets_max = match polling.link.takes_many() {
+            true => usize::MAX,
+            false => POLL_PACKETS_MAX,
+        };
         let mut body = Vec::new();
         let mut packets = 0;
         while let Some(frame) = self.table.first_frame(slot) {
             let more = server_frames(frame).count();
-            let full = packets + more > POLL_PACKETS_MAX || body.len() > POLL_BYTES_MAX;
+            let full = packets + more > packets_max || body.len() > POLL_BYTES_MAX;
             if packets > 0 && full {
                 break;
             }
@@ -368,7 +401,7 @@ impl<A: App> Core<A> {
     }
 
     /// Sends a session to the shard where one of its sockets can be recovered.
-    fn send_ghost(&mut self, slot: u32, shard: u16, connect: (Box<str>, Box<str>), rest: Vec<u8>) {
+    fn send_ghost(&mut self, slot: u32, shard: u16, connect: Connect) {
         let Some(row) = self.table.row(slot) else { return };
         let ip = row.ip;
         let Phase::Polling(polling) = mem::replace(&mut row.phase, Phase::Elsewhere(shard)) else {
@@ -391,7 +424,6 @@ impl<A: App> Core<A> {
             connect_by_ms,
             frames,
             connect,
-            rest,
         };
         self.wheel.disarm(slot);
         self.cells.sessions_polling.sub(1);
@@ -416,37 +448,33 @@ impl<A: App> Core<A> {
             (polling.get, polling.post) = (ghost.get, ghost.post);
         }
         self.connect_held(slot, ghost.connect);
-        if !ghost.rest.is_empty() {
-            self.on_payload(slot, &ghost.rest);
-        }
         self.table.mark(slot);
     }
 
-    /// Lets a session connect with a CONNECT that has waited.
-    pub(super) fn connect_held(&mut self, slot: u32, (namespace, auth): (Box<str>, Box<str>)) {
+    /// Lets a session connect with a CONNECT that has waited, and reads what came behind it.
+    pub(super) fn connect_held(&mut self, slot: u32, connect: Connect) {
         let Some(row) = self.table.row(slot) else { return };
-        let phase = mem::replace(&mut row.phase, Phase::Vacant);
-        let (phase, halt) = match phase {
-            Phase::Polling(mut polling) => {
-                let halt = self.on_connect(slot, &mut polling.link, &namespace, &auth);
-                (Phase::Polling(polling), halt)
-            }
-            Phase::Live(mut live) => {
-                let halt = self.on_connect(slot, &mut live.link, &namespace, &auth);
-                (Phase::Live(live), halt)
-            }
-            other => (other, None),
+        let mut phase = mem::replace(&mut row.phase, Phase::Vacant);
+        let halt = match &mut phase {
+            Phase::Polling(polling) => self.connect_link(slot, &mut polling.link, connect),
+            Phase::Live(live) => self.connect_link(slot, &mut live.link, connect),
+            _ => None,
         };
         if let Some(row) = self.table.row(slot) {
             row.phase = phase;
         }
-        match halt {
-            Some(Halt::Close(reason)) => self.close(slot, reason),
-            Some(Halt::Claim { shard, connect }) => match self.polling(slot) {
-                Some(_) => self.send_ghost(slot, shard, connect, Vec::new()),
-                None => self.send_live(slot, shard, connect, Vec::new()),
-            },
-            None => self.arm(slot),
+        self.settle_session(slot, halt);
+    }
+
+    fn connect_link(&mut self, slot: u32, link: &mut Link<A>, connect: Connect) -> Option<Halt> {
+        let Connect { namespace, auth, records } = connect;
+        match self.on_connect(slot, link, &namespace, &auth) {
+            Some(Halt::Claim { shard, mut connect }) => {
+                connect.records = records;
+                Some(Halt::Claim { shard, connect })
+            }
+            None if !records.is_empty() => self.read_records(slot, link, &records),
+            halt => halt,
         }
     }
 }

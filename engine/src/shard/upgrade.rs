@@ -13,7 +13,7 @@ use throng_protocol::ws::{Incoming, Reader, Role};
 use throng_ring::{Conn, Frame};
 
 use super::Core;
-use crate::app::{Adopt, Adopted, App, Envelope, Outcome, Polled, Traveller};
+use crate::app::{Adopt, Adopted, App, Connect, Envelope, Outcome, Polled, Traveller};
 use crate::close::Reason;
 use crate::codec::{self, Dialect};
 use crate::ids::SessionKey;
@@ -131,7 +131,7 @@ impl<A: App> Core<A> {
             return;
         };
         let ip = row.ip;
-        let Polling { mut link, key, get, held_connect, .. } = *polling;
+        let Polling { mut link, key, get, held, .. } = *polling;
         if let Some(get) = get {
             let outcome = Outcome::Packets(CLOSE.into());
             let polled = Box::new(Polled { to: get.conn, outcome });
@@ -149,7 +149,7 @@ impl<A: App> Core<A> {
         self.cells.upgraded.add(1);
         self.wheel.disarm(session);
         self.arm(slot);
-        if let Some(connect) = held_connect {
+        if let Some(connect) = held {
             self.connect_held(slot, connect);
         }
     }
@@ -163,7 +163,7 @@ impl<A: App> Core<A> {
         polling.probe = None;
         polling.upgrading = false;
         polling.noop_at_ms = None;
-        let held = polling.held_connect.take();
+        let held = polling.held.take();
         self.table.mark(session);
         match held {
             Some(connect) => self.connect_held(session, connect),
@@ -180,13 +180,7 @@ impl<A: App> Core<A> {
     }
 
     /// Sends a WebSocket without sockets to the shard where one of its own can be recovered.
-    pub(super) fn send_live(
-        &mut self,
-        slot: u32,
-        shard: u16,
-        connect: (Box<str>, Box<str>),
-        rest: Vec<u8>,
-    ) {
+    pub(super) fn send_live(&mut self, slot: u32, shard: u16, connect: Connect, rest: Vec<u8>) {
         let Some(row) = self.table.row(slot) else { return };
         let dialect = row.dialect;
         let Phase::Live(live) = mem::replace(&mut row.phase, Phase::Vacant) else { return };
