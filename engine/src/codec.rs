@@ -235,7 +235,9 @@ impl Encoder {
         let compresses = dialect.is_compressed() && {
             let longest = *made.longest_bytes[language].get_or_insert_with(|| {
                 self.write_text(packet, to, dialect);
-                packet.longest_bytes(&self.text)
+                let longest = packet.longest_bytes(&self.text);
+                // In base64 binary parts are longer by a third.
+                if dialect.0 & BASE64 != 0 { longest.div_ceil(3) * 4 + 1 } else { longest }
             });
             longest >= self.compress_from && dialect.compresses(longest)
         };

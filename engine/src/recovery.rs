@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::app::Audience;
 use crate::codec::Packet;
 use crate::ids::{RoomId, Sid};
@@ -30,6 +32,18 @@ struct Entry {
     at_ms: u32,
 }
 
+impl Entry {
+    fn held_bytes(&self) -> usize {
+        let keys = match &self.reach {
+            Reach::Spread(_, rooms, except) => {
+                rooms.iter().chain(except).map(|it| it.len() + 32).sum()
+            }
+            _ => 0,
+        };
+        size_of::<Self>() + self.packet.held_bytes() + keys
+    }
+}
+
 /// The events of one shard, the latest ones.
 #[derive(Default)]
 pub struct Log {
@@ -40,11 +54,12 @@ pub struct Log {
 }
 
 /// A stay of a socket in a room: positions from which, and to which.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Stay {
-    key: Arc<str>,
     from: u64,
     to: Option<u64>,
+    /// Whether it listened when it left.
+    listened: bool,
 }
 
 /// What of a socket's past it takes to recover it.
@@ -52,7 +67,9 @@ struct Stay {
 pub struct Past {
     /// Where it began.
     since: u64,
-    stays: Vec<Stay>,
+    stays: HashMap<Arc<str>, Vec<Stay>>,
+    /// Stays that have ended.
+    ended: usize,
     /// Where the last forgotten event ends that went to it alone.
     forgotten_to: u64,
     /// Where the last cast ends that reached it.
@@ -61,34 +78,46 @@ pub struct Past {
     stays_from: u64,
 }
 
-/// Stays that a past remembers for each room a socket may be in, at the least.
-const STAYS_MAX: usize = 256;
+/// Stays that have ended and that a past remembers.
+const ENDED_STAYS_MAX: usize = 128;
 
 impl Past {
     /// That of a socket which connects at this position.
     pub fn new(position: u64) -> Self {
-        Self { since: position, stays: Vec::new(), forgotten_to: 0, cast_to: 0, stays_from: 0 }
+        Self {
+            since: position,
+            stays: HashMap::new(),
+            ended: 0,
+            forgotten_to: 0,
+            cast_to: 0,
+            stays_from: 0,
+        }
     }
 
     /// It is in a room from here on.
     pub fn enter(&mut self, key: &Arc<str>, position: u64) {
-        if self.stays.len() >= STAYS_MAX {
-            self.prune(position);
-        }
-        if self.stays.iter().all(|stay| stay.key != *key || stay.to.is_some()) {
-            self.stays.push(Stay { key: Arc::clone(key), from: position, to: None });
+        let stays = self.stays.entry(Arc::clone(key)).or_default();
+        if stays.iter().all(|stay| stay.to.is_some()) {
+            stays.push(Stay { from: position, to: None, listened: false });
         }
     }
 
     /// It is no longer in a room, whose last event for it ended at `said_to`.
-    pub fn leave(&mut self, key: &str, said_to: u64) {
-        let open = self.stays.iter().position(|stay| *stay.key == *key && stay.to.is_none());
-        let Some(open) = open else { return };
-        if said_to <= self.stays[open].from {
+    pub fn leave(&mut self, key: &str, said_to: u64, listened: bool) {
+        let Some(stays) = self.stays.get_mut(key) else { return };
+        let Some(open) = stays.iter().position(|stay| stay.to.is_none()) else { return };
+        if said_to <= stays[open].from {
             // Nothing was said while it was there.
-            self.stays.swap_remove(open);
-        } else {
-            self.stays[open].to = Some(said_to);
+            stays.swap_remove(open);
+            if stays.is_empty() {
+                self.stays.remove(key);
+            }
+            return;
+        }
+        (stays[open].to, stays[open].listened) = (Some(said_to), listened);
+        self.ended += 1;
+        if self.ended > ENDED_STAYS_MAX {
+            self.give_up_ended(said_to);
         }
     }
 
@@ -103,23 +132,30 @@ impl Past {
     }
 
     /// Gives up stays that have ended: what was said in them cannot be recovered.
-    fn prune(&mut self, position: u64) {
-        self.stays_from = position;
-        self.stays.retain(|stay| stay.to.is_none());
+    fn give_up_ended(&mut self, said_to: u64) {
+        self.stays_from = self.stays_from.max(said_to);
+        self.ended = 0;
+        self.stays.retain(|_, stays| {
+            stays.retain(|stay| stay.to.is_none());
+            !stays.is_empty()
+        });
     }
 
-    fn was_in(&self, key: &str, position: u64) -> bool {
-        self.stays.iter().any(|stay| {
-            *stay.key == *key && stay.from <= position && stay.to.is_none_or(|to| position < to)
-        })
+    /// The stay in a room that an event at `position` fell into.
+    fn stay(&self, key: &str, position: u64) -> Option<Stay> {
+        let stays = self.stays.get(key)?.iter();
+        let falls = |stay: &&Stay| stay.from <= position && stay.to.is_none_or(|to| position < to);
+        stays.copied().find(|stay| falls(&stay))
     }
 
     /// Whether some of what was said after `offset` may be forgotten. `forgotten_to` says how far a
     /// room that the socket is in has been.
     fn misses(&self, log: &Log, offset: u64, forgotten_to: impl Fn(&str) -> u64) -> bool {
         let lost = |to: u64| to > offset;
-        let in_rooms = self.stays.iter().any(|stay| match stay.to {
-            None => lost(forgotten_to(&stay.key)) && forgotten_to(&stay.key) > stay.from,
+        let stays =
+            self.stays.iter().flat_map(|(key, stays)| stays.iter().map(move |it| (key, it)));
+        let in_rooms = stays.into_iter().any(|(key, stay)| match stay.to {
+            None => lost(forgotten_to(key)) && forgotten_to(key) > stay.from,
             // Of a room it has left nobody knows how far it has been forgotten.
             Some(to) => to > offset && log.start > offset.max(stay.from),
         });
@@ -142,8 +178,9 @@ impl Log {
 
     /// Keeps an event.
     pub fn push(&mut self, reach: Reach, packet: Packet, now_ms: u32) {
-        self.held_bytes += size_of::<Entry>() + packet.held_bytes();
-        self.entries.push_back(Entry { reach, packet, at_ms: now_ms });
+        let entry = Entry { reach, packet, at_ms: now_ms };
+        self.held_bytes += entry.held_bytes();
+        self.entries.push_back(entry);
     }
 
     /// Forgets the oldest event if it is older than the window or more is held than may be: its
@@ -157,13 +194,13 @@ impl Log {
         if self.held_bytes <= bytes_max && now_ms.wrapping_sub(first.at_ms) <= window_ms {
             return None;
         }
-        let Entry { reach, packet, .. } = self.entries.pop_front()?;
-        self.held_bytes -= size_of::<Entry>() + packet.held_bytes();
+        let entry = self.entries.pop_front()?;
+        self.held_bytes -= entry.held_bytes();
         self.start += 1;
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
-        Some((self.start - 1, reach))
+        Some((self.start - 1, entry.reach))
     }
 
     /// What a socket has missed since the offset its client has, with positions; `None` if that is
@@ -190,12 +227,17 @@ impl Log {
         Some(numbered.filter_map(move |(position, entry)| {
             let reaches = match &entry.reach {
                 Reach::Socket(to) => *to == sid,
-                Reach::Room(_, key, audience) => {
-                    past.was_in(key, position) && is_among(*audience, sid, || listens(key))
-                }
+                Reach::Room(_, key, audience) => past.stay(key, position).is_some_and(|stay| {
+                    let listened = || match stay.to {
+                        Some(_) => stay.listened,
+                        None => listens(key),
+                    };
+                    is_among(*audience, sid, listened)
+                }),
                 Reach::Spread(space, rooms, except) => {
-                    let is_in =
-                        |key: &Arc<str>| Sid::parse(key) == Some(sid) || past.was_in(key, position);
+                    let is_in = |key: &Arc<str>| {
+                        Sid::parse(key) == Some(sid) || past.stay(key, position).is_some()
+                    };
                     **space == *namespace
                         && (rooms.is_empty() || rooms.iter().any(is_in))
                         && !except.iter().any(is_in)
@@ -260,7 +302,7 @@ mod tests {
         log.push(Reach::Spread("/".into(), vec![], vec![]), event("5"), 0);
         log.push(Reach::Spread("/".into(), vec![], vec!["lobby".into()]), event("6 not"), 0);
         log.push(Reach::Spread("/x".into(), vec![], vec![]), event("7 not"), 0);
-        past.leave("lobby", log.position());
+        past.leave("lobby", log.position(), true);
         log.push(room("lobby"), event("8 after it left"), 0);
         assert_eq!(names(&log, &past, None, 0), Some(vec![1, 3, 5]));
         assert_eq!(names(&log, &past, Some(3), 0), Some(vec![5]));
@@ -285,9 +327,9 @@ mod tests {
         assert_eq!(names(&log, &past, Some(0), 1), Some(vec![]), "it had seen all of its room");
         assert_eq!(names(&log, &past, None, 1), None, "it had not");
         let mut left = past.clone();
-        left.leave("quiet", 1);
+        left.leave("quiet", 1, true);
         assert_eq!(names(&log, &left, Some(0), 1), Some(vec![]), "it had seen all of the room");
-        past.leave("quiet", 2);
+        past.leave("quiet", 2, true);
         assert_eq!(names(&log, &past, Some(0), 1), None, "it had not, and nobody knows more");
     }
 

@@ -289,8 +289,9 @@ impl Request<'_, '_> {
             }
             (_, Some(session)) => Verb::Other(session),
         };
-        // Where a body follows that nobody reads, the next request cannot be found.
-        let unread = !empty && matches!(verb, Verb::Other(_));
+        // Where a body follows that nobody reads, the next request cannot be found; and after an
+        // answer to HEAD with a body, the next answer.
+        let unread = matches!(verb, Verb::Other(_)) && (!empty || head.method() == "HEAD");
         let meta = Meta { keep_alive: self.keep_alive() && !unread, ..self.meta() };
         Ok(Decision::Ask(Box::new(Asking { used: self.used, meta, protocol: self.protocol, verb })))
     }
@@ -344,7 +345,7 @@ impl Request<'_, '_> {
     /// Answers, and goes on if the connection may stay.
     fn say(&self, status: &str, fields: &str, body: &str) -> Decision {
         let empty = matches!(self.head.framing(), Ok(Framing::None | Framing::Length(0)));
-        let keep_alive = self.keep_alive() && empty;
+        let keep_alive = self.keep_alive() && empty && self.head.method() != "HEAD";
         let meta = Meta { keep_alive, gzip: false, fields: self.cors().into() };
         let answer = meta.respond(status, fields, body.as_bytes());
         if keep_alive {

@@ -12,7 +12,7 @@ use throng_protocol::http::Body;
 use throng_protocol::{socketio, ws};
 use throng_ring::{BySlot, Conn, Frame};
 
-use crate::app::{Adopted, App, Connect, Place, Protocol};
+use crate::app::{Adopted, App, Begun, Connect, Place, Protocol};
 use crate::close::Reason;
 use crate::codec::Dialect;
 use crate::config::SlowConsumer;
@@ -68,6 +68,8 @@ pub struct Extra<A: App> {
     pub left: Vec<(Box<str>, u32)>,
     /// The polling session it was.
     pub stub: Option<SessionKey>,
+    /// It has moved to this shard, and moves no further.
+    pub has_moved: bool,
     /// A socket has been recovered: the client is one that takes any number of packets at once.
     pub takes_many: bool,
 }
@@ -79,6 +81,7 @@ impl<A: App> Default for Extra<A> {
             pasts: Vec::new(),
             left: Vec::new(),
             stub: None,
+            has_moved: false,
             takes_many: false,
         }
     }
@@ -129,6 +132,22 @@ impl<A: App> Link<A> {
         }
     }
 
+    /// What of it moves to another shard.
+    pub fn into_begun(self) -> Begun {
+        let Self { assembler, heartbeat, connect_by_ms, protocol, connected, extra, .. } = self;
+        let left = extra.map(|extra| extra.left).unwrap_or_default();
+        Begun { assembler, heartbeat, connect_by_ms, protocol, connected, left }
+    }
+
+    /// A link that has moved here.
+    pub fn from_begun(begun: Begun) -> Self {
+        let mut link = Self::new(begun.protocol, begun.heartbeat, begun.connect_by_ms);
+        (link.assembler, link.connected) = (begun.assembler, begun.connected);
+        let extra = link.extra();
+        (extra.left, extra.has_moved) = (begun.left, true);
+        link
+    }
+
     /// All its sockets.
     pub fn sockets(&mut self) -> impl Iterator<Item = &mut Socket<A>> {
         let others = self.extra.iter_mut().flat_map(|extra| extra.sockets.iter_mut());
@@ -170,6 +189,12 @@ impl<A: App> Link<A> {
         let others = &mut self.extra.as_mut()?.sockets;
         let index = others.iter().position(is)?;
         Some(others.swap_remove(index))
+    }
+
+    /// Whether it may move to another shard: nothing ties it to this one.
+    pub fn may_move(&mut self) -> bool {
+        let has_moved = self.extra.as_ref().is_some_and(|extra| extra.has_moved);
+        !has_moved && self.sockets().next().is_none()
     }
 
     /// Whether the client takes any number of packets at once.
@@ -276,6 +301,8 @@ pub struct Probe {
 
 /// An HTTP request that a session answers.
 pub struct Exchange {
+    /// Tells the shard's exchanges apart.
+    pub number: u32,
     /// How the answer is to look.
     pub meta: Meta,
     /// Which session.

@@ -25,6 +25,7 @@ mod sends;
 mod slots;
 mod tag;
 mod transfer;
+mod transfers;
 mod wake;
 
 pub use by_slot::BySlot;
@@ -35,5 +36,5 @@ pub use park::Bed;
 pub use ring::{Config, Counters, Ring};
 pub use sends::FRAMES_PER_SEND_MAX;
 pub use slots::Conn;
-pub use transfer::Address;
+pub use transfers::Address;
 pub use wake::Waker;

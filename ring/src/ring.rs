@@ -23,7 +23,7 @@ use crate::listen::Listener;
 use crate::sends::Sends;
 use crate::slots::{Conn, Flags, Slots};
 use crate::tag::{Op, Tag};
-use crate::transfer::Transfers;
+use crate::transfers::Transfers;
 use crate::wake::Waker;
 
 /// Sizes of a ring.

@@ -6,10 +6,8 @@
 //! message is submitted only after the last completion of this ring's receive has been handled,
 //! and what arrives from then on stays in the socket until the other ring receives.
 
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
 use io_uring::{opcode, types};
 
@@ -18,40 +16,7 @@ use crate::event::Event;
 use crate::ring::Ring;
 use crate::slots::{Conn, Flags};
 use crate::tag::{Op, Tag};
-
-/// Names a ring to others, which may [`Ring::transfer`] connections to it; may be cloned and sent
-/// to any thread.
-///
-/// It outlives its ring harmlessly: a transfer to a ring that is gone fails. It is a descriptor,
-/// and keeps the memory of a dropped ring's queues in the kernel, but none of its sockets.
-#[derive(Clone, Debug)]
-pub struct Address(Arc<OwnedFd>);
-
-impl Address {
-    fn raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-/// A transfer that has not ended. Its address is held until then: the submission names it.
-struct Transfer {
-    to: Address,
-    token: u64,
-}
-
-/// The transfers out of one ring, by slot.
-#[derive(Default)]
-pub(crate) struct Transfers(HashMap<u32, Transfer>);
-
-impl Transfers {
-    fn start(&mut self, conn: Conn, to: Address, token: u64) {
-        self.0.insert(conn.slot, Transfer { to, token });
-    }
-
-    pub(crate) fn finish(&mut self, conn: Conn) {
-        self.0.remove(&conn.slot);
-    }
-}
+use crate::transfers::Address;
 
 impl Ring {
     /// What others name this ring by. Takes a descriptor; make one per ring and clone it.
@@ -59,7 +24,7 @@ impl Ring {
     /// # Errors
     /// The system's error when no file descriptor is left (operator: raise `RLIMIT_NOFILE`).
     pub fn address(&self) -> io::Result<Address> {
-        Ok(Address(Arc::new(self.io.as_fd().try_clone_to_owned()?)))
+        Ok(Address::new(self.io.as_fd().try_clone_to_owned()?))
     }
 
     /// Moves the connection to the ring at `to`, where [`Event::Adopted`] brings `token` (at most
@@ -99,11 +64,11 @@ impl Ring {
 
     /// Submits the message, once nothing of `conn` is in flight any more.
     pub(crate) fn queue_transfer(&mut self, conn: Conn) -> io::Result<()> {
-        let Some(Transfer { to, token }) = self.transfers.0.get(&conn.slot) else {
+        let Some((to, token)) = self.transfers.get(conn) else {
             return Ok(());
         };
         let (ring, socket) = (types::Fd(to.raw_fd()), types::Fixed(conn.slot));
-        let there = Tag::with_token(Op::Adopt, *token).into();
+        let there = Tag::with_token(Op::Adopt, token).into();
         let anywhere = types::DestinationSlot::auto_target();
         let message = opcode::MsgRingSendFd::new(ring, socket, anywhere, there).build();
         self.slots.row(conn.slot).flags.set(Flags::PASSING);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::collect::Collections;
-use super::envelope::{Ask, Envelope, Outgoing, RoomRef};
+use super::envelope::{Ask, Deed, Envelope, Outgoing, RoomRef, Spread};
 use super::namespace::room_key;
 use super::{App, Audience};
 use crate::clock::Now;
@@ -34,41 +34,6 @@ pub struct Io<'a, A: App> {
     pub out: &'a mut Outgoing<A>,
     /// What the shard's applications collect.
     pub collections: &'a mut Collections<A>,
-}
-
-/// What happens to each socket that a cast reaches.
-#[derive(Debug)]
-pub enum Deed {
-    /// It is sent an event.
-    Emit {
-        /// The event.
-        packet: Packet,
-        /// Not to connections that are behind.
-        volatile: bool,
-        /// The shard that collects the answers, and its collection.
-        answers: Option<(u16, u64)>,
-    },
-    /// It joins these rooms.
-    Join(Vec<Arc<str>>),
-    /// It leaves these rooms.
-    Leave(Vec<Arc<str>>),
-    /// It is disconnected; its connection too if so.
-    Disconnect(bool),
-}
-
-/// A cast on its way to every shard.
-#[derive(Debug)]
-pub struct Spread {
-    /// The namespace.
-    pub namespace: Arc<str>,
-    /// Keys of rooms, or sockets' ids; none: everyone.
-    pub rooms: Vec<Arc<str>>,
-    /// The same for those that are left out.
-    pub except: Vec<Arc<str>>,
-    /// What happens to them.
-    pub deed: Deed,
-    /// When the cause arrived ([`Now::ns`]).
-    pub since_ns: u64,
 }
 
 /// Sockets being chosen, and what is done to them. A socket's own id is a room with only it.

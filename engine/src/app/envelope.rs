@@ -6,7 +6,6 @@ use throng_protocol::socketio::Assembler;
 use throng_protocol::{engineio::Heartbeat, ws};
 use throng_ring::Conn;
 
-use super::cast::Spread;
 use super::{App, Audience, Protocol};
 use crate::codec::{Dialect, Packet};
 use crate::ids::{RoomId, SessionKey, Sid};
@@ -37,6 +36,41 @@ pub enum Ask<A: App> {
     Back,
     /// The application's own.
     App(A::Request),
+}
+
+/// What happens to each socket that a cast reaches.
+#[derive(Debug)]
+pub enum Deed {
+    /// It is sent an event.
+    Emit {
+        /// The event.
+        packet: Packet,
+        /// Not to connections that are behind.
+        volatile: bool,
+        /// The shard that collects the answers, and its collection.
+        answers: Option<(u16, u64)>,
+    },
+    /// It joins these rooms.
+    Join(Vec<Arc<str>>),
+    /// It leaves these rooms.
+    Leave(Vec<Arc<str>>),
+    /// It is disconnected; its connection too if so.
+    Disconnect(bool),
+}
+
+/// A cast on its way to every shard.
+#[derive(Debug)]
+pub struct Spread {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// Keys of rooms, or sockets' ids; none: everyone.
+    pub rooms: Vec<Arc<str>>,
+    /// The same for those that are left out.
+    pub except: Vec<Arc<str>>,
+    /// What happens to them.
+    pub deed: Deed,
+    /// When the cause arrived ([`crate::clock::Now::ns`]).
+    pub since_ns: u64,
 }
 
 /// One of these.
@@ -146,13 +180,16 @@ pub struct Relay {
     pub missing: Option<Packet>,
 }
 
-/// A connection that waits for an answer: its shard and handle.
+/// A request that waits for an answer: the connection's shard and handle, and which of its
+/// requests it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     /// Its shard.
     pub shard: u16,
     /// Its handle there.
     pub conn: Conn,
+    /// Tells its requests apart.
+    pub exchange: u32,
 }
 
 /// What a polling client's request asks of its session.
@@ -205,8 +242,8 @@ pub enum Outcome {
 /// The answer to a polling client's request.
 #[derive(Debug)]
 pub struct Polled {
-    /// The connection that waits.
-    pub to: Conn,
+    /// The request that waits.
+    pub to: Place,
     /// What becomes of its request.
     pub outcome: Outcome,
 }
@@ -240,16 +277,28 @@ pub struct Connect {
     pub records: Vec<u8>,
 }
 
-/// A WebSocket on its way to the shard where one of its sockets can be recovered.
-pub struct Traveller {
-    /// Joins frames.
-    pub reader: ws::Reader,
+/// What of a link without sockets moves with it.
+pub struct Begun {
+    /// Joins packets with their attachments.
+    pub assembler: Assembler,
     /// Its pings and pongs.
     pub heartbeat: Heartbeat,
     /// By when CONNECT must have come.
     pub connect_by_ms: u32,
     /// What it speaks.
     pub protocol: Protocol,
+    /// It has been in a namespace.
+    pub connected: bool,
+    /// Namespaces it has left, and until when packets for them are ignored.
+    pub left: Vec<(Box<str>, u32)>,
+}
+
+/// A WebSocket on its way to the shard where one of its sockets can be recovered.
+pub struct Traveller {
+    /// Joins frames.
+    pub reader: ws::Reader,
+    /// Its session.
+    pub begun: Begun,
     /// How it wants its packets.
     pub dialect: Dialect,
     /// The CONNECT packet that asked for recovery.
@@ -264,18 +313,12 @@ pub struct Ghost {
     pub key: SessionKey,
     /// The peer, as limits count it.
     pub ip: IpKey,
-    /// What it speaks.
-    pub protocol: Protocol,
+    /// The session itself.
+    pub begun: Begun,
     /// The GET that waits.
     pub get: Option<Place>,
     /// The POST that has begun.
     pub post: Option<Place>,
-    /// Joins packets with their attachments.
-    pub assembler: Assembler,
-    /// Its pings and pongs.
-    pub heartbeat: Heartbeat,
-    /// By when CONNECT must have come.
-    pub connect_by_ms: u32,
     /// Frames that wait for the client.
     pub frames: Vec<Box<[u8]>>,
     /// The CONNECT packet that asked for recovery.

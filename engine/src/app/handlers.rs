@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{App, Event, Socket};
 
@@ -74,20 +75,24 @@ impl<A: App> Handlers<A> {
     }
 }
 
+/// Places of the longest tuple that serde reads.
+const PLACES_MAX: usize = 16;
+
 /// The arguments as a tuple, as many of them as it has places.
 fn read<T: DeserializeOwned>(args: &str) -> Option<T> {
     let array = format!("[{args}]");
     if let Ok(args) = serde_json::from_str(&array) {
         return Some(args);
     }
-    let all: Vec<serde_json::Value> = serde_json::from_str(&array).ok()?;
+    let all: Vec<&RawValue> = serde_json::from_str(&array).ok()?;
     if all.is_empty() {
         // `()` reads from `null` alone.
         return serde_json::from_str("null").ok();
     }
-    (0..all.len()).rev().find_map(|count| {
-        let some = serde_json::Value::Array(all[..count].to_vec());
-        T::deserialize(some).ok()
+    let fewer = (0..all.len()).rev().skip_while(|count| *count > PLACES_MAX);
+    fewer.into_iter().find_map(|count| {
+        let some: Vec<_> = all[..count].iter().map(|arg| arg.get()).collect();
+        serde_json::from_str(&format!("[{}]", some.join(","))).ok()
     })
 }
 
@@ -101,6 +106,8 @@ mod tests {
         assert_eq!(read::<(String,)>(r#""a",1,[2]"#), Some(("a".to_owned(),)));
         assert_eq!(read::<()>(""), Some(()));
         assert_eq!(read::<(u64,)>(r#""a""#), None);
+        let many = vec!["1"; 400_000].join(",");
+        assert_eq!((read::<(u64, u64)>(&many), read::<(bool,)>(&many)), (Some((1, 1)), None));
         assert_eq!(read::<(String, u64)>(r#""a""#), None);
         assert_eq!(read::<(String, Option<u64>)>(r#""a",null"#), Some(("a".to_owned(), None)));
     }

@@ -21,12 +21,13 @@ use crate::ids::Sid;
 use crate::limiter::IpKey;
 use crate::limits::ROOM_NAME_BYTES_MAX;
 pub use crate::room::{Answer, Room, Unavailable};
-pub use cast::{Cast, Deed, Facts, Io, Spread};
+pub use cast::{Cast, Facts, Io};
 pub use collect::{Collected, Collections};
 pub use envelope::{
-    Adopt, Adopted, Ask, Connect, Envelope, Ghost, Outcome, Outgoing, Place, Poll, Polled,
+    Adopt, Adopted, Ask, Begun, Connect, Deed, Envelope, Ghost, Outcome, Outgoing, Place, Poll,
+    Polled,
 };
-pub use envelope::{Relay, RoomRef, Told, Traveller};
+pub use envelope::{Relay, RoomRef, Spread, Told, Traveller};
 pub use handlers::{Call, Handlers};
 pub use namespace::{Namespaces, room_key, split_key};
 pub use socket::{Rooms, Socket, SocketParts, TooManyRooms};

@@ -136,7 +136,7 @@ impl<A: App> Socket<'_, A> {
         if !self.0.rooms.note_join() {
             return Err(TooManyRooms);
         }
-        self.ask(room, Ask::Join(member, ack));
+        self.ask_by_name(room, Ask::Join(member, ack));
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl<A: App> Socket<'_, A> {
         if !self.0.rooms.note_join() {
             return Err(TooManyRooms);
         }
-        self.ask(room, Ask::App(request));
+        self.ask_by_name(room, Ask::App(request));
         Ok(())
     }
 
@@ -206,10 +206,20 @@ impl<A: App> Socket<'_, A> {
 
     fn ask(&mut self, name: &str, ask: Ask<A>) {
         let key = room_key(self.0.namespace, name);
-        let (home, room) = match self.0.rooms.find(&key) {
-            Some(id) => (id.home(), RoomRef::Id(id)),
-            None => (home_of(&key, self.0.facts.shards), RoomRef::Name(key.as_ref().into())),
-        };
+        match self.0.rooms.find(&key) {
+            Some(id) => self.ask_home(id.home(), RoomRef::Id(id), ask),
+            None => self.ask_by_name(name, ask),
+        }
+    }
+
+    /// Asks a room that may have to be opened, as one must be that has just closed.
+    fn ask_by_name(&mut self, name: &str, ask: Ask<A>) {
+        let key = room_key(self.0.namespace, name);
+        let home = home_of(&key, self.0.facts.shards);
+        self.ask_home(home, RoomRef::Name(key.as_ref().into()), ask);
+    }
+
+    fn ask_home(&mut self, home: u16, room: RoomRef, ask: Ask<A>) {
         let (from, since_ns) = (self.0.sid, self.0.now.ns);
         self.0.out.push((home, Envelope::Ask { room, from, ask, since_ns }));
     }

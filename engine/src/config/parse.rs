@@ -102,6 +102,15 @@ pub(super) fn origins(text: &str) -> Parsed<CorsOrigins> {
     }
 }
 
+impl FromStr for CorsOrigins {
+    type Err = String;
+
+    /// As `CORS_ORIGINS` is written.
+    fn from_str(text: &str) -> Result<Self, String> {
+        origins(text)
+    }
+}
+
 /// The parts of a comma-separated list, without empty ones.
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()

@@ -1,9 +1,6 @@
 //! The types of settings that std has none for.
 
-use std::str::FromStr;
 use std::time::Duration;
-
-use super::parse;
 
 /// How many events one user may cause per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +73,6 @@ pub enum CorsOrigins {
     Any,
     /// These, compared exactly; at least one.
     List(Vec<Origin>),
-}
-
-impl FromStr for CorsOrigins {
-    type Err = String;
-
-    /// As `CORS_ORIGINS` is written.
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse::origins(text)
-    }
 }
 
 impl CorsOrigins {

@@ -50,11 +50,10 @@ impl Moved {
         self.slot
     }
 
-    /// Mends it.
-    pub fn mend(self, memberships: &mut [Membership]) {
-        if let Some(it) = memberships.iter_mut().find(|it| it.room == self.to.room) {
-            *it = self.to;
-        }
+    /// Mends it; false if it is not among these.
+    pub fn mend(self, memberships: &mut [Membership]) -> bool {
+        let found = memberships.iter_mut().find(|it| it.room == self.to.room);
+        found.map(|it| *it = self.to).is_some()
     }
 }
 

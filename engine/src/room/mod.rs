@@ -5,5 +5,5 @@ mod local;
 mod marks;
 
 pub use home::{Answer, HomeRoom, Homes, Room, Unavailable};
-pub use local::{LocalRooms, Membership, Seat};
+pub use local::{LocalRooms, Membership, Moved, Seat};
 pub use marks::Marks;

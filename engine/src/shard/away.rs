@@ -12,7 +12,7 @@ use super::Core;
 use super::packets::Halt;
 use crate::app::{App, Ask, Envelope, RoomRef};
 use crate::close::Reason;
-use crate::codec::Heading;
+use crate::codec::{Heading, Packet};
 use crate::ids::{RoomId, Sid};
 use crate::limits::RECOVERY_BYTES_PER_SHARD_MAX;
 use crate::outbox::Class;
@@ -126,22 +126,30 @@ impl<A: App> Core<A> {
         (name, auth): (&str, &str),
     ) -> Option<Option<Halt>> {
         let found = self.table.find(sid)?;
-        if !matches!(self.table.row(found)?.phase, Phase::Away(_)) {
+        let row = self.table.row(found)?;
+        let away = matches!(row.phase, Phase::Away(_));
+        let namespace = row.socket(sid)?.namespace;
+        if **self.spaces.name(namespace) != *name {
+            return None;
+        }
+        if !away {
             // Its connection broke, and the engine has not noticed yet.
             self.close(found, Reason::Replaced);
+            self.mend(slot, link);
             self.route();
         }
         let away = self.table.find(sid)?;
-        let frames = self.missed(away, sid, offset, name);
+        let Some(frames) = self.missed(away, sid, offset, name) else {
+            return self.give_up(sid);
+        };
         let handshake = self.handshake(slot, sid, (name, auth));
-        let (mut socket, past) = self.take_away(away)?;
-        let resumed =
-            frames.is_some() && { self.app.resume(&handshake, &mut socket.session).is_ok() };
-        if !resumed {
-            self.dispose(socket);
-            self.route();
+        let Some(Phase::Away(returning)) = self.table.row(away).map(|row| &mut row.phase) else {
             return None;
+        };
+        if self.app.resume(&handshake, &mut returning.socket.session).is_err() {
+            return self.give_up(sid);
         }
+        let (mut socket, past) = self.take_away(away)?;
         socket.recovered = true;
         for &membership in &socket.memberships {
             if let Some((id, _)) = self.local.room(membership.room) {
@@ -155,12 +163,28 @@ impl<A: App> Core<A> {
         extra.takes_many = true;
         self.cells.sockets.add(1);
         self.cells.recovered.add(1);
-        for frame in frames.into_iter().flatten() {
-            if !self.queue(slot, frame, Class::Event) {
+        for frame in frames {
+            if !self.queue(slot, frame, Class::Reply) {
                 return Some(Some(Halt::Close(Reason::SlowConsumer)));
             }
         }
         Some(self.greet(slot, link, sid, name))
+    }
+
+    /// An away socket cannot be had back. It ends when the connection that asked is not in hand:
+    /// taking it out of its rooms moves the seats of others.
+    fn give_up(&mut self, to: Sid) -> Option<Option<Halt>> {
+        self.out.push((to.shard(), Envelope::Disconnect { to, close: false }));
+        None
+    }
+
+    /// Mends memberships of a link in hand whose seats have been moved meanwhile.
+    fn mend(&mut self, slot: u32, link: &mut Link<A>) {
+        for moved in self.unmended.drain(..).filter(|moved| moved.slot() == slot) {
+            for socket in link.sockets() {
+                moved.mend(&mut socket.memberships);
+            }
+        }
     }
 
     /// What an away socket has missed, as frames; `None` if not all is known, or more than a
@@ -172,13 +196,10 @@ impl<A: App> Core<A> {
         offset: Option<&str>,
         name: &str,
     ) -> Option<Vec<Frame>> {
-        let Self { table, local, log, encoder, spaces, .. } = self;
+        let Self { table, local, log, encoder, .. } = self;
         let row = table.row(away)?;
         let Phase::Away(away) = &row.phase else { return None };
         let (past, memberships) = (&away.past, &away.socket.memberships);
-        if **spaces.name(away.socket.namespace) != *name {
-            return None;
-        }
         let membership = |key: &str| -> Option<Membership> {
             let (index, _) = local.find(key)?;
             memberships.iter().find(|it| it.room == index).copied()
@@ -195,9 +216,20 @@ impl<A: App> Core<A> {
             let heading = Heading { namespace: name, ack: None, offset: Some(&offset) };
             let frame = encoder.frame(packet, &heading, Default::default());
             bytes += frame.len();
+            if bytes > self.config.outbox_bytes_max / 2 {
+                return None;
+            }
             frames.push(frame);
         }
-        (bytes <= self.config.outbox_bytes_max / 2).then_some(frames)
+        Some(frames)
+    }
+
+    /// Keeps an event for those that may come back.
+    pub(super) fn remember(&mut self, reach: Reach, packet: Packet) {
+        self.log.push(reach, packet, self.now.ms());
+        if self.log.held_bytes() > RECOVERY_BYTES_PER_SHARD_MAX {
+            self.forget();
+        }
     }
 
     /// Forgets events that are too old, or too many.

@@ -26,7 +26,7 @@ pub(super) struct Owed {
     /// Where they are collected.
     shard: u16,
     id: u64,
-    slots: HashSet<u32>,
+    sids: HashSet<Sid>,
     until_ms: u32,
 }
 
@@ -88,7 +88,7 @@ impl<A: App> Core<A> {
             }
         }
         if offset.is_some() && delivered + away > 0 {
-            self.log.push(Reach::Room(room, key, audience), packet, self.now.ms());
+            self.remember(Reach::Room(room, key, audience), packet);
             self.local.note_said(index, audience, self.log.position());
         }
         self.close_slow(&slow);
@@ -129,7 +129,7 @@ impl<A: App> Core<A> {
             self.queue(slot, frame, Class::Reply)
         };
         if offset.is_some() {
-            self.log.push(Reach::Socket(sid), packet, self.now.ms());
+            self.remember(Reach::Socket(sid), packet);
         }
         said
     }
@@ -188,18 +188,18 @@ impl<A: App> Core<A> {
     fn cast_join(&mut self, slot: u32, sid: Sid, room: &Arc<str>) {
         let Some(row) = self.table.row(slot) else { return };
         let Some(socket) = row.socket(sid) else { return };
+        let rooms = socket.memberships.len() + usize::from(socket.joining);
+        if rooms >= self.config.rooms_per_socket_max {
+            return;
+        }
         socket.joining += 1;
         let member = self.app.member(sid, &socket.session);
         self.ask_room(sid, room, Ask::Join(member, None));
     }
 
     fn ask_room(&mut self, from: Sid, key: &Arc<str>, ask: Ask<A>) {
-        let home = home_of(key, self.mesh.shards());
-        let room = match self.local.find(key) {
-            Some((_, id)) => RoomRef::Id(id),
-            None => RoomRef::Name(Arc::clone(key)),
-        };
-        let home = if let RoomRef::Id(id) = &room { id.home() } else { home };
+        // By name: the room may have closed, and has to be opened again.
+        let (home, room) = (home_of(key, self.mesh.shards()), RoomRef::Name(Arc::clone(key)));
         self.out.push((home, Envelope::Ask { room, from, ask, since_ns: self.now.ns }));
     }
 
@@ -252,19 +252,20 @@ impl<A: App> Core<A> {
         spread: &Spread,
         (packet, volatile, answers): (&Packet, bool, Option<(u16, u64)>),
     ) {
-        let ack = answers.map(|at| self.owe(reached, at));
+        let heard: Reached = match volatile {
+            true => reached.iter().copied().filter(|(slot, _)| !self.is_behind(*slot)).collect(),
+            false => reached.clone(),
+        };
+        self.cells.undelivered_volatile.add((reached.len() - heard.len()) as u64);
+        let ack = answers.map(|at| self.owe(&heard, at));
         let logged = !volatile && ack.is_none();
         let offset = if ack.is_none() { self.next_offset(logged) } else { None };
         let heading = Heading { namespace: &spread.namespace, ack, offset: offset.as_deref() };
         let mut made = Frames::default();
         let mut slow = Vec::new();
         let mut delivered = 0;
-        for &(slot, _) in reached {
+        for &(slot, _) in &heard {
             let Some(row) = self.table.row(slot) else { continue };
-            if volatile && row.is_behind() {
-                self.cells.undelivered_volatile.add(1);
-                continue;
-            }
             let frame: Frame = self.encoder.shared(&mut made, (packet, &heading), row.dialect);
             delivered += 1;
             if !self.queue(slot, frame, Class::Event) {
@@ -274,7 +275,7 @@ impl<A: App> Core<A> {
         if logged && offset.is_some() && reached.len() + away.len() > 0 {
             let Spread { namespace, rooms, except, .. } = spread;
             let reach = Reach::Spread(Arc::clone(namespace), rooms.clone(), except.clone());
-            self.log.push(reach, packet.clone(), self.now.ms());
+            self.remember(reach, packet.clone());
             let end = self.log.position();
             for &(slot, sid) in reached.iter().chain(away) {
                 if let Some(past) = self.table.row(slot).and_then(|row| row.past(sid)) {
@@ -289,26 +290,30 @@ impl<A: App> Core<A> {
         self.count_deliveries(delivered - slow_count, spread.since_ns);
     }
 
+    fn is_behind(&mut self, slot: u32) -> bool {
+        self.table.row(slot).is_some_and(|row| row.is_behind())
+    }
+
     /// Notes that these clients owe an answer; the id to answer under.
     fn owe(&mut self, reached: &[(u32, Sid)], (shard, id): (u16, u64)) -> u64 {
         let count = reached.len().min(ANSWERS_PER_CAST_MAX);
         self.ack_id += 1;
-        let slots = reached[..count].iter().map(|(slot, _)| *slot).collect();
+        let sids = reached[..count].iter().map(|(_, sid)| *sid).collect();
         let until_ms = self.now.ms().wrapping_add(OWED_MS);
         if count > 0 {
-            self.owed.insert(self.ack_id, Owed { shard, id, slots, until_ms });
+            self.owed.insert(self.ack_id, Owed { shard, id, sids, until_ms });
         }
         self.out.push((shard, Envelope::Asked { id, count }));
         self.ack_id
     }
 
     /// Passes an answer on to where it is collected; false if nobody does.
-    pub(super) fn on_collected_answer(&mut self, slot: u32, ack: u64, args: &str) -> bool {
+    pub(super) fn on_collected_answer(&mut self, from: Sid, ack: u64, args: &str) -> bool {
         let Some(owed) = self.owed.get_mut(&ack) else { return false };
-        if owed.slots.remove(&slot) {
+        if owed.sids.remove(&from) {
             let answer = Args::new(args).next().map_or("null", RawValue::get).into();
             self.out.push((owed.shard, Envelope::Answered { id: owed.id, answer }));
-            if owed.slots.is_empty() {
+            if owed.sids.is_empty() {
                 self.owed.remove(&ack);
             }
         }

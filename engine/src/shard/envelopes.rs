@@ -120,10 +120,10 @@ impl<A: App> Core<A> {
                 if let Some(past) = row.past(member) {
                     past.enter(name, self.log.position());
                 }
-                if away {
-                    self.tell_home(room, member, Ask::Away);
-                }
             }
+        }
+        if away {
+            self.tell_home(room, member, Ask::Away);
         }
     }
 
@@ -137,19 +137,23 @@ impl<A: App> Core<A> {
         if let Some(past) = row.past(member)
             && let Some((_, key)) = self.local.room(index)
         {
-            past.leave(key, self.local.said_to(membership, member));
+            let listened = self.local.listens(membership);
+            past.leave(key, self.local.said_to(membership, member), listened);
         }
         self.unseat(membership);
     }
 
     pub(super) fn unseat(&mut self, membership: Membership) {
         self.cells.memberships.sub(1);
-        if let Some(moved) = self.local.remove(membership)
-            && let Some(row) = self.table.row(moved.slot())
-        {
-            for socket in row.sockets() {
-                moved.mend(&mut socket.memberships);
-            }
+        let Some(moved) = self.local.remove(membership) else { return };
+        let Some(row) = self.table.row(moved.slot()) else { return };
+        let mut mended = false;
+        for socket in row.sockets() {
+            mended |= moved.mend(&mut socket.memberships);
+        }
+        if !mended {
+            // Its connection is in hand.
+            self.unmended.push(moved);
         }
     }
 

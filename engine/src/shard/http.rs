@@ -138,7 +138,10 @@ impl<A: App> Core<A> {
         session: SessionKey,
         (body, behind): (Option<Body>, &[u8]),
     ) {
-        let exchange = Exchange { meta, session, body, begun: false, behind: behind.into() };
+        self.exchanges = self.exchanges.wrapping_add(1);
+        let number = self.exchanges;
+        let behind = behind.into();
+        let exchange = Exchange { number, meta, session, body, begun: false, behind };
         if let Some(row) = self.table.get(conn) {
             row.phase = Phase::Exchange(Box::new(exchange));
             self.wheel.disarm(conn.slot);
@@ -146,12 +149,14 @@ impl<A: App> Core<A> {
     }
 
     fn tell(&mut self, conn: Conn, session: SessionKey, told: Told) {
-        let from = Place { shard: self.mesh.index(), conn };
+        let Some(row) = self.table.get(conn) else { return };
+        let Phase::Exchange(exchange) = &row.phase else { return };
+        let from = Place { shard: self.mesh.index(), conn, exchange: exchange.number };
         let poll = Box::new(Poll { session, from, told });
         match self.whereabouts(session) {
             Some(shard) => self.out.push((shard, Envelope::Poll(poll))),
             None => {
-                let polled = Polled { to: conn, outcome: Outcome::Unknown };
+                let polled = Polled { to: from, outcome: Outcome::Unknown };
                 self.out.push((from.shard, Envelope::Polled(Box::new(polled))));
             }
         }
@@ -214,9 +219,13 @@ impl<A: App> Core<A> {
 
     /// The session has answered.
     pub(super) fn on_polled(&mut self, polled: Polled) {
-        let conn = polled.to;
+        let conn = polled.to.conn;
         let Some(row) = self.table.get(conn) else { return };
         let Phase::Exchange(exchange) = &mut row.phase else { return };
+        if exchange.number != polled.to.exchange {
+            // It has been answered; this is another.
+            return;
+        }
         self.cells.polls_answered.add(1);
         let (meta, mut behind) = (exchange.meta.clone(), std::mem::take(&mut exchange.behind));
         let unread = exchange.body.is_some();

@@ -44,7 +44,7 @@ use crate::limits::{IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS};
 use crate::mesh::Mesh;
 use crate::metrics::Cells;
 use crate::recovery::Log;
-use crate::room::{Homes, LocalRooms};
+use crate::room::{Homes, LocalRooms, Moved};
 use crate::spaces::Spaces;
 use crate::table::Table;
 use crate::wheel::Wheel;
@@ -134,6 +134,8 @@ struct Core<A: App> {
     log: Log,
     collections: Collections<A>,
     owed: OwedAnswers,
+    /// Seats that moved while their connection was in hand.
+    unmended: Vec<Moved>,
     seal: Seal,
     /// Polling sessions that began on other shards, and their rows here.
     guests: HashMap<SessionKey, u32>,
@@ -141,8 +143,7 @@ struct Core<A: App> {
     /// Connections that move here, of which one half has come, and until when it waits.
     arrivals: HashMap<u64, (Arrival, u32)>,
     tokens: u32,
-    /// The connection being handled could not move to where its socket is.
-    stranded: bool,
+    exchanges: u32,
     mesh: Mesh<Envelope<A>>,
     /// Envelopes being written; routed after each input.
     out: Outgoing<A>,
@@ -296,12 +297,13 @@ impl<A: App> Core<A> {
             log: Log::default(),
             collections: Collections::default(),
             owed: OwedAnswers::default(),
+            unmended: Vec::new(),
             seal,
             guests: HashMap::new(),
             rings,
             arrivals: HashMap::new(),
             tokens: 0,
-            stranded: false,
+            exchanges: 0,
             mesh,
             out: Vec::new(),
             inbox: VecDeque::new(),

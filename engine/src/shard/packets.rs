@@ -158,7 +158,7 @@ impl<A: App> Core<A> {
         sid: Sid,
         (id, args): (u64, &str),
     ) -> Option<Halt> {
-        if self.on_collected_answer(slot, id, args) {
+        if self.on_collected_answer(sid, id, args) {
             return None;
         }
         self.with_socket(slot, link, sid, |app, socket| app.acknowledged(socket, id, args))
@@ -207,7 +207,7 @@ impl<A: App> Core<A> {
                 {
                     return halt;
                 }
-            } else if link.sockets().next().is_none() && !self.stranded {
+            } else if link.may_move() {
                 let (namespace, auth) = (name.into(), auth.into());
                 let connect = Connect { namespace, auth, records: Vec::new() };
                 return Some(Halt::Claim { shard: sid.shard(), connect });
@@ -238,16 +238,17 @@ impl<A: App> Core<A> {
         let nonce = self.entropy.number() >> 16;
         let sid = Sid::new(self.host, self.mesh.index(), slot, nonce);
         let handshake = self.handshake(slot, sid, (name, auth));
+        let Some(namespace) = self.spaces.enter(name) else {
+            return self.refuse_connect(slot, name, "Too many namespaces", None);
+        };
         let session = match self.app.connect(&handshake) {
             Ok(session) => session,
             Err(refusal) => {
+                self.spaces.leave(namespace);
                 self.cells.refused_connect.add(1);
                 let data = refusal.data.map(|data| data.to_string());
                 return self.refuse_connect(slot, name, &refusal.message, data.as_deref());
             }
-        };
-        let Some(namespace) = self.spaces.enter(name) else {
-            return self.refuse_connect(slot, name, "Too many namespaces", None);
         };
         let recoverable =
             !self.config.recovery_window.is_zero() && link.protocol == Protocol::SocketIo;

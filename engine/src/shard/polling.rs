@@ -6,8 +6,8 @@
 use std::mem;
 
 use throng_protocol::engineio::{
-    self, CLOSE, Heartbeat, NOOP, PayloadLimits, Record, decode_payload, write_binary_packet,
-    write_separator, write_text_packet,
+    CLOSE, Heartbeat, NOOP, PayloadError, PayloadLimits, Record, decode_payload,
+    write_binary_packet, write_separator, write_text_packet,
 };
 use throng_protocol::ws::{Opcode, server_frames};
 
@@ -129,7 +129,7 @@ impl<A: App> Core<A> {
     }
 
     fn answer(&mut self, to: Place, outcome: Outcome) {
-        let polled = Box::new(Polled { to: to.conn, outcome });
+        let polled = Box::new(Polled { to, outcome });
         self.out.push((to.shard, Envelope::Polled(polled)));
     }
 
@@ -271,7 +271,7 @@ impl<A: App> Core<A> {
             };
             match halt {
                 Some(Halt::Claim { shard, mut connect }) => {
-                    connect.records = rewritten(records.flatten());
+                    connect.records = rewritten(records);
                     return Some(Halt::Claim { shard, connect });
                 }
                 Some(halt) => return Some(halt),
@@ -371,7 +371,11 @@ impl<A: App> Core<A> {
     pub(super) fn remove_session(&mut self, slot: u32) {
         let Some(polling) = self.polling(slot) else { return };
         let key = polling.key;
-        if let Some(post) = polling.last_post {
+        let (get, post) = (polling.get, polling.last_post);
+        if let Some(get) = get {
+            self.answer(get, Outcome::Unknown);
+        }
+        if let Some(post) = post {
             self.answer(post, Outcome::Taken);
         }
         let Some(ip) = self.table.row(slot).map(|row| row.ip) else { return };
@@ -412,19 +416,7 @@ impl<A: App> Core<A> {
         while let Some(frame) = self.table.pop_frame(slot) {
             frames.push((*frame).into());
         }
-        let Link { assembler, heartbeat, connect_by_ms, protocol, .. } = link;
-        let ghost = Ghost {
-            key,
-            ip,
-            protocol,
-            get,
-            post,
-            assembler,
-            heartbeat,
-            connect_by_ms,
-            frames,
-            connect,
-        };
+        let ghost = Ghost { key, ip, begun: link.into_begun(), get, post, frames, connect };
         self.wheel.disarm(slot);
         self.cells.sessions_polling.sub(1);
         self.cells.moved_out.add(1);
@@ -433,10 +425,12 @@ impl<A: App> Core<A> {
 
     /// A session comes from another shard, to recover a socket here.
     pub(super) fn on_rehome(&mut self, ghost: Ghost) {
-        let mut link = Link::new(ghost.protocol, ghost.heartbeat, ghost.connect_by_ms);
-        link.assembler = ghost.assembler;
+        let link = Link::from_begun(ghost.begun);
         if self.place_polling(ghost.ip, link, Some(ghost.key)).is_none() {
             self.limiter.release_session(ghost.ip);
+            if let Some(get) = ghost.get {
+                self.answer(get, Outcome::Unknown);
+            }
             return self.out.push((ghost.key.shard, Envelope::Forget(ghost.key)));
         }
         self.cells.moved_in.add(1);
@@ -492,16 +486,17 @@ fn push_frames(body: &mut Vec<u8>, frame: &[u8]) {
     }
 }
 
-/// Records as the payload they came from.
-fn rewritten<'a>(records: impl Iterator<Item = Record<'a>>) -> Vec<u8> {
+/// Records as the payload they came from; a bad one as one that is bad for certain.
+fn rewritten<'a>(records: impl Iterator<Item = Result<Record<'a>, PayloadError>>) -> Vec<u8> {
     let mut body = Vec::new();
     for record in records {
         if !body.is_empty() {
             write_separator(&mut body);
         }
         match record {
-            Record::Text(text) => engineio::write_text_packet(&mut body, text.as_bytes()),
-            Record::Binary(bytes) => write_binary_packet(&mut body, &bytes),
+            Ok(Record::Text(text)) => write_text_packet(&mut body, text.as_bytes()),
+            Ok(Record::Binary(bytes)) => write_binary_packet(&mut body, &bytes),
+            Err(_) => write_text_packet(&mut body, b"?"),
         }
     }
     body

@@ -97,7 +97,8 @@ impl<A: App> Core<A> {
     fn release_memory(&mut self, ring: &mut Ring) {
         let connections = 2 * self.cells.accepted.read() + self.cells.moved_in.read();
         let churn = connections.saturating_sub(self.cells.connections.read()) + self.sessions_churn;
-        if churn - self.churn_released >= RELEASE_AFTER_CHURN {
+        // One that is on its way here may be counted open before it is counted in.
+        if churn.saturating_sub(self.churn_released) >= RELEASE_AFTER_CHURN {
             self.churn_released = churn;
             self.releases_due = 3;
         } else if self.releases_due > 0 {

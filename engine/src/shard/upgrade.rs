@@ -109,8 +109,12 @@ impl<A: App> Core<A> {
         }
         if comes_over {
             self.come_over(session, slot, dialect);
-            if bytes.len() > used {
-                self.on_frames(slot, &mut bytes[used..]);
+            let rest = &mut bytes[used..];
+            match self.table.row(slot).map(|row| &row.phase) {
+                // To where one of its sockets can be recovered.
+                Some(Phase::Moving(_)) => self.on_moving(self.table.conn(slot), rest),
+                _ if rest.is_empty() => {}
+                _ => self.on_frames(slot, rest),
             }
         }
     }
@@ -134,7 +138,7 @@ impl<A: App> Core<A> {
         let Polling { mut link, key, get, held, .. } = *polling;
         if let Some(get) = get {
             let outcome = Outcome::Packets(CLOSE.into());
-            let polled = Box::new(Polled { to: get.conn, outcome });
+            let polled = Box::new(Polled { to: get, outcome });
             self.out.push((get.shard, Envelope::Polled(polled)));
         }
         link.extra().stub = Some(key);
@@ -186,9 +190,8 @@ impl<A: App> Core<A> {
         let Phase::Live(live) = mem::replace(&mut row.phase, Phase::Vacant) else { return };
         let Live { reader, link } = *live;
         let stub = link.stub();
-        let Link { heartbeat, connect_by_ms, protocol, .. } = link;
-        let traveller =
-            Traveller { reader, heartbeat, connect_by_ms, protocol, dialect, connect, rest };
+        let begun = link.into_begun();
+        let traveller = Traveller { reader, begun, dialect, connect, rest };
         if let Some(key) = stub {
             self.release_stub(key);
         }
@@ -251,7 +254,7 @@ impl<A: App> Core<A> {
                 }
                 self.refuse_unknown(conn.slot);
             }
-            Adopted::Live(traveller) => self.on_traveller(conn, *traveller, false),
+            Adopted::Live(traveller) => self.on_traveller(conn, *traveller),
         }
     }
 
@@ -307,25 +310,20 @@ impl<A: App> Core<A> {
             }
             Adopted::Live(mut traveller) => {
                 traveller.rest.append(&mut later);
-                self.on_traveller(conn, *traveller, true);
+                self.on_traveller(conn, *traveller);
             }
         }
     }
 
     /// A WebSocket goes on: connects, here as one that may be recovered, and reads what follows.
-    fn on_traveller(&mut self, conn: Conn, traveller: Traveller, here: bool) {
-        let Traveller {
-            reader, heartbeat, connect_by_ms, protocol, dialect, connect, rest, ..
-        } = traveller;
-        let link = Link::new(protocol, heartbeat, connect_by_ms);
+    fn on_traveller(&mut self, conn: Conn, traveller: Traveller) {
+        let Traveller { reader, begun, dialect, connect, mut rest } = traveller;
+        let link = Link::from_begun(begun);
         if let Some(row) = self.table.get(conn) {
             row.dialect = dialect;
             row.phase = Phase::Live(Box::new(Live { reader, link }));
         }
-        self.stranded = !here;
         self.connect_held(conn.slot, connect);
-        self.stranded = false;
-        let mut rest = rest;
         self.on_frames(conn.slot, &mut rest);
     }
 }

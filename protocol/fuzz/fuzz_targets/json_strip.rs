@@ -39,6 +39,11 @@ fuzz_target!(|text: &str| {
     assert!(is_valid(&stripped));
     assert!(matches!(strip_control(&stripped), Cow::Borrowed(_)));
     assert_eq!(depth_within(text, 16), depth_within(&stripped, 16));
+    // With `raw_value`, serde_json takes an object with this key for something of its own: it is
+    // JSON, and stays so, but perhaps no `Value`.
+    if stripped.contains("$serde_json::private") || text.contains("$serde_json::private") {
+        return;
+    }
     let Ok(value) = serde_json::from_str::<Value>(text) else { return };
     let Ok(back) = serde_json::from_str::<Value>(&stripped) else { panic!("no longer a value") };
     let keys = key_count(&value);

@@ -6,6 +6,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::message::Message;
+use super::terms::Terms;
 use super::{Limits, Opcode, Role, Violation, mask};
 
 /// Longest header: 2 bytes, a 64-bit length, a mask.
@@ -123,6 +124,13 @@ fn check_reserved(header: &FrameHeader, deflate: bool, opcode: Opcode) -> Result
         return Err(Violation::ReservedBits);
     }
     Ok(())
+}
+
+impl Terms<'_> {
+    /// Reads a frame header, see [`Head::parse`].
+    pub(super) fn parse_head(&self, input: &[u8]) -> Result<Option<(Head, usize)>, Violation> {
+        Head::parse(self.role, self.inflater.is_some(), input)
+    }
 }
 
 fn opcode_of(opcode: OpCode) -> Option<Opcode> {

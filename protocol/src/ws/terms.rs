@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use super::head::Head;
 use super::{CloseFrame, Incoming, Inflater, Limits, Opcode, Role, Violation};
 
 /// What was agreed with the peer, lent for one read.
@@ -11,13 +10,6 @@ pub(super) struct Terms<'a> {
     pub(super) limits: &'a Limits,
     /// Given if messages may be compressed.
     pub(super) inflater: Option<&'a mut Inflater>,
-}
-
-impl Terms<'_> {
-    /// Reads a frame header, see [`Head::parse`].
-    pub(super) fn parse_head(&self, input: &[u8]) -> Result<Option<(Head, usize)>, Violation> {
-        Head::parse(self.role, self.inflater.is_some(), input)
-    }
 }
 
 /// Hands a whole message or control frame to `on`, inflated if it is compressed.
