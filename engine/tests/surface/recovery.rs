@@ -66,6 +66,35 @@ fn who_comes_back_has_its_data_its_rooms_and_what_casts_said_meanwhile() {
     });
 }
 
+#[test]
+fn a_private_id_of_another_namespace_takes_nothing_and_moves_nobody() {
+    play_with(Duration::from_secs(20), |stage| {
+        let mut clients = stage.clients(2);
+        let mut claimant = clients.pop().expect("a client");
+        let mut owner = clients.pop().expect("a client");
+        // Wherever they share a shard, the owner's seat is before the claimant's.
+        owner.join("in");
+        claimant.join("in");
+        owner.emit("/", "set", &[json!("owner")]);
+        owner.ask("get", &[]);
+        let away = owner.breaks();
+        stage.why_gone(&json!("owner"));
+        let sid = claimant.enter("/custom", &away.1);
+        assert_ne!(sid, away.0, "it is new there");
+        let (mut owner, missed) = Client::returns(stage.port, &away);
+        assert!(missed.is_empty(), "{missed:?}");
+        for _ in 0..3 {
+            claimant.ask("leave", &[json!("in")]);
+            claimant.join("in");
+        }
+        owner.order(emission(&["in"], &[], json!(["both"])));
+        for client in [&mut owner, &mut claimant] {
+            let packet = client.next();
+            assert_eq!(client.event(&packet), json!(["x", "both"]));
+        }
+    });
+}
+
 /// The event by which a test sees that every shard has done what was said before.
 pub(crate) const SETTLED: &str = "settled";
 
