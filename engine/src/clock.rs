@@ -39,3 +39,8 @@ impl Clock {
         Now { ns: self.ns(), wall_ms: wall.as_millis() as u64 }
     }
 }
+
+/// Whether `at_ms` has come by `now_ms`; both wrap, and lie less than 24 days apart.
+pub fn has_come(at_ms: u32, now_ms: u32) -> bool {
+    (now_ms.wrapping_sub(at_ms) as i32) >= 0
+}

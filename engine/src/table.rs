@@ -13,6 +13,7 @@ use throng_protocol::{socketio, ws};
 use throng_ring::{BySlot, Conn, Frame};
 
 use crate::app::{Adopted, App, Begun, Connect, Place, Protocol};
+use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec::Dialect;
 use crate::config::SlowConsumer;
@@ -209,7 +210,7 @@ impl<A: App> Link<A> {
 
     /// What is due now.
     pub fn on_deadline(&mut self, now_ms: u32, timing: &Timing) -> Due {
-        let late = (now_ms.wrapping_sub(self.connect_by_ms) as i32) >= 0;
+        let late = has_come(self.connect_by_ms, now_ms);
         if !self.connected && late {
             return Due::End(Reason::ConnectTimeout);
         }
@@ -224,7 +225,7 @@ impl<A: App> Link<A> {
     /// When something is due: a ping, a pong that has not come, a CONNECT that has not.
     pub fn deadline_ms(&self) -> u32 {
         let beat_ms = self.heartbeat.deadline_ms();
-        let connect_first = (self.connect_by_ms.wrapping_sub(beat_ms) as i32) < 0;
+        let connect_first = !has_come(beat_ms, self.connect_by_ms);
         if !self.connected && connect_first { self.connect_by_ms } else { beat_ms }
     }
 
@@ -269,7 +270,7 @@ pub struct Polling<A: App> {
 impl<A: App> Polling<A> {
     /// Whether a poll that waits is to be let go now.
     pub fn is_noop_due(&self, now_ms: u32) -> bool {
-        let due = self.noop_at_ms.is_some_and(|at_ms| (now_ms.wrapping_sub(at_ms) as i32) >= 0);
+        let due = self.noop_at_ms.is_some_and(|at_ms| has_come(at_ms, now_ms));
         self.upgrading && due && self.get.is_some()
     }
 
@@ -281,7 +282,7 @@ impl<A: App> Polling<A> {
         }
         let link_ms = self.link.deadline_ms();
         match noop_ms {
-            Some(noop_ms) if (noop_ms.wrapping_sub(link_ms) as i32) < 0 => noop_ms,
+            Some(noop_ms) if !has_come(link_ms, noop_ms) => noop_ms,
             _ => link_ms,
         }
     }

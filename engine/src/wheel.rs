@@ -6,6 +6,8 @@
 
 use throng_ring::BySlot;
 
+use crate::clock::has_come;
+
 /// Buckets; more than a minute of milliseconds, so a usual deadline is met the first time round.
 const BUCKETS: usize = 1 << 16;
 const NONE: u32 = u32::MAX;
@@ -54,7 +56,7 @@ impl Wheel {
     /// the next poll.
     pub fn arm(&mut self, slot: u32, deadline_ms: u32) {
         self.disarm(slot);
-        let late = (deadline_ms.wrapping_sub(self.cursor_ms) as i32) < 0;
+        let late = !has_come(self.cursor_ms, deadline_ms);
         let bucket = bucket_of(if late { self.cursor_ms } else { deadline_ms });
         let next = self.heads[bucket];
         *self.links.obtain(slot) =
@@ -91,12 +93,12 @@ impl Wheel {
 
     /// A slot whose deadline is not after `now_ms`, disarmed; `None` when there is no more.
     pub fn poll_expired(&mut self, now_ms: u32) -> Option<u32> {
-        while (now_ms.wrapping_sub(self.cursor_ms) as i32) >= 0 {
+        while has_come(self.cursor_ms, now_ms) {
             let bucket = bucket_of(self.cursor_ms);
             let mut slot = self.heads[bucket];
             while slot != NONE {
                 let link = *self.links.obtain(slot);
-                if (now_ms.wrapping_sub(link.deadline_ms) as i32) >= 0 {
+                if has_come(link.deadline_ms, now_ms) {
                     self.disarm(slot);
                     return Some(slot);
                 }

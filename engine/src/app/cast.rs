@@ -127,14 +127,14 @@ impl<'a, A: App> Cast<'a, A> {
 
     /// Takes them into a room.
     pub fn join(self, room: &str) {
-        let rooms = vec![self.key(room)];
-        self.spread(Deed::Join(rooms));
+        let room = self.key(room);
+        self.spread(Deed::Join(room));
     }
 
     /// Takes them out of a room.
     pub fn leave(self, room: &str) {
-        let rooms = vec![self.key(room)];
-        self.spread(Deed::Leave(rooms));
+        let room = self.key(room);
+        self.spread(Deed::Leave(room));
     }
 
     /// Disconnects them from the namespace; with `close`, from all of them, and their connections.

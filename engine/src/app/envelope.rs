@@ -50,10 +50,10 @@ pub enum Deed {
         /// The shard that collects the answers, and its collection.
         answers: Option<(u16, u64)>,
     },
-    /// It joins these rooms.
-    Join(Vec<Arc<str>>),
-    /// It leaves these rooms.
-    Leave(Vec<Arc<str>>),
+    /// It joins this room.
+    Join(Arc<str>),
+    /// It leaves this room.
+    Leave(Arc<str>),
     /// It is disconnected; its connection too if so.
     Disconnect(bool),
 }

@@ -12,6 +12,7 @@ use throng_ring::Frame;
 use super::Core;
 use crate::app::split_key;
 use crate::app::{App, Ask, Audience, Collected, Deed, Envelope, Facts, Io, RoomRef, Spread};
+use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec::{Frames, Heading, Packet};
 use crate::ids::{RoomId, Sid, home_of};
@@ -159,28 +160,21 @@ impl<A: App> Core<A> {
             Deed::Emit { packet, volatile, answers } => {
                 self.emit_to(&all, spread, (packet, *volatile, *answers));
             }
-            Deed::Join(rooms) => self.for_rooms(reached, rooms, Self::cast_join),
-            Deed::Leave(rooms) => self.for_rooms(reached, rooms, |core, _, sid, room| {
-                core.ask_room(sid, room, Ask::Leave(None));
-            }),
+            Deed::Join(room) => {
+                for &(slot, sid) in reached {
+                    self.cast_join(slot, sid, room);
+                }
+            }
+            Deed::Leave(room) => {
+                for &(_, sid) in reached {
+                    self.ask_room(sid, room, Ask::Leave(None));
+                }
+            }
             Deed::Disconnect(close) => {
                 for &(_, to) in reached {
                     let close = *close;
                     self.out.push((to.shard(), Envelope::Disconnect { to, close }));
                 }
-            }
-        }
-    }
-
-    fn for_rooms(
-        &mut self,
-        reached: &[(u32, Sid)],
-        rooms: &[Arc<str>],
-        act: impl Fn(&mut Self, u32, Sid, &Arc<str>),
-    ) {
-        for &(slot, sid) in reached {
-            for room in rooms {
-                act(self, slot, sid, room);
             }
         }
     }
@@ -320,10 +314,15 @@ impl<A: App> Core<A> {
         true
     }
 
+    /// Where this shard is.
+    pub(super) fn facts(&self) -> Facts {
+        Facts { shard: self.mesh.index(), shards: self.mesh.shards(), host: self.host }
+    }
+
     /// Tells the application what has been collected.
     pub(super) fn on_collected(&mut self, whole: Option<(A::Ticket, Collected)>) {
         let Some((ticket, collected)) = whole else { return };
-        let facts = Facts { shard: self.mesh.index(), shards: self.mesh.shards(), host: self.host };
+        let facts = self.facts();
         let mut io = Io {
             namespace: crate::codec::MAIN,
             facts,
@@ -337,6 +336,6 @@ impl<A: App> Core<A> {
     /// Drops what nobody waits for any more.
     pub(super) fn sweep_owed(&mut self) {
         let now_ms = self.now.ms();
-        self.owed.retain(|_, owed| (now_ms.wrapping_sub(owed.until_ms) as i32) < 0);
+        self.owed.retain(|_, owed| !has_come(owed.until_ms, now_ms));
     }
 }

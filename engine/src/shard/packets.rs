@@ -8,7 +8,8 @@ use throng_protocol::engineio::{self, PacketType};
 use throng_protocol::socketio::{self, Kind, Packet};
 
 use super::Core;
-use crate::app::{self, App, Connect, Facts, Handshake, Message, Protocol, Rooms, SocketParts};
+use crate::app::{self, App, Connect, Handshake, Message, Protocol, Rooms, SocketParts};
+use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec;
 use crate::ids::{RoomId, Sid};
@@ -133,7 +134,7 @@ impl<A: App> Core<A> {
         let now_ms = self.now.ms();
         let extra = link.extra.as_deref_mut().map(|extra| &mut extra.left);
         let left = extra.is_some_and(|left| {
-            left.retain(|(_, until_ms)| (now_ms.wrapping_sub(*until_ms) as i32) < 0);
+            left.retain(|(_, until_ms)| !has_come(*until_ms, now_ms));
             left.iter().any(|(name, _)| **name == *namespace)
         });
         if left { None } else { BAD_PACKET }
@@ -320,7 +321,7 @@ impl<A: App> Core<A> {
             joining: &mut socket.joining,
             rooms_max: self.config.rooms_per_socket_max,
         };
-        let facts = Facts { shard: self.mesh.index(), shards: self.mesh.shards(), host: self.host };
+        let facts = self.facts();
         handle(
             &mut self.app,
             &mut app::Socket(SocketParts {

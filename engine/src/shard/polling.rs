@@ -128,7 +128,8 @@ impl<A: App> Core<A> {
         }
     }
 
-    fn answer(&mut self, to: Place, outcome: Outcome) {
+    /// Says what becomes of a polling client's request.
+    pub(super) fn answer(&mut self, to: Place, outcome: Outcome) {
         let polled = Box::new(Polled { to, outcome });
         self.out.push((to.shard, Envelope::Polled(polled)));
     }
@@ -173,12 +174,9 @@ impl<A: App> Core<A> {
     fn on_get(&mut self, slot: u32, from: Place) {
         let now_ms = self.now.ms();
         let Some(polling) = self.polling(slot) else { return };
-        if let Some(first) = polling.get {
+        if let Some(first) = polling.get.take() {
             self.answer(from, Outcome::Refused);
             self.answer(first, Outcome::Packets(CLOSE.into()));
-            if let Some(polling) = self.polling(slot) {
-                polling.get = None;
-            }
             return self.close(slot, Reason::Error);
         }
         polling.get = Some(from);

@@ -6,6 +6,7 @@ use throng_ring::{Ring, memory};
 
 use super::{Command, Core};
 use crate::app::App;
+use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec;
 use crate::limits::{RELEASE_AFTER_CHURN, SWEEP_INTERVAL_MS};
@@ -114,7 +115,7 @@ impl<A: App> Core<A> {
 
     /// Once a second, at the end of a turn: what need not be exact.
     pub(super) fn sweep(&mut self, ring: &mut Ring) -> io::Result<()> {
-        if (self.now.ms().wrapping_sub(self.next_sweep_ms) as i32) < 0 {
+        if !has_come(self.next_sweep_ms, self.now.ms()) {
             return Ok(());
         }
         self.next_sweep_ms = self.now.ms().wrapping_add(SWEEP_INTERVAL_MS);

@@ -13,7 +13,8 @@ use throng_protocol::ws::{Incoming, Reader, Role};
 use throng_ring::{Conn, Frame};
 
 use super::Core;
-use crate::app::{Adopt, Adopted, App, Connect, Envelope, Outcome, Polled, Traveller};
+use crate::app::{Adopt, Adopted, App, Connect, Envelope, Outcome, Traveller};
+use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec::{self, Dialect};
 use crate::ids::SessionKey;
@@ -137,9 +138,7 @@ impl<A: App> Core<A> {
         let ip = row.ip;
         let Polling { mut link, key, get, held, .. } = *polling;
         if let Some(get) = get {
-            let outcome = Outcome::Packets(CLOSE.into());
-            let polled = Box::new(Polled { to: get, outcome });
-            self.out.push((get.shard, Envelope::Polled(polled)));
+            self.answer(get, Outcome::Packets(CLOSE.into()));
         }
         link.extra().stub = Some(key);
         self.reseat(link.sockets(), slot);
@@ -285,7 +284,7 @@ impl<A: App> Core<A> {
     pub(super) fn sweep_arrivals(&mut self) {
         let Self { arrivals, limiter, now, .. } = self;
         arrivals.retain(|_, (arrival, until_ms)| {
-            let waits = (now.ms().wrapping_sub(*until_ms) as i32) < 0;
+            let waits = !has_come(*until_ms, now.ms());
             if let (false, Arrival::State(adopt)) = (waits, arrival) {
                 limiter.release(adopt.ip);
             }
