@@ -15,17 +15,21 @@ PYTHON := $(VENV)/bin/python
 NODE_TESTS := tests/node
 PYTHON_TESTS := tests/python
 NODE_MAJOR_MIN := 20
+COMPARE_PEERS := benches/compare/peers
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export THRONG_BIN ?= $(TARGET)/release/throng
 export THRONG_ECHO ?= $(TARGET)/release/examples/echo
 export THRONG_CONFORMANCE ?= $(TARGET)/release/examples/conformance
 export THRONG_EXAMPLES ?= $(TARGET)/release/examples
+export THRONG_LOAD ?= $(TARGET)/release/throng-load
+
+COMPARE_PYTHON := $(TARGET)/compare/venv/bin/python
 
 say = @echo "==> $(1)"
 
-.PHONY: help run test setup setup-rust setup-python setup-node lint build \
-        test-rust test-node test-python test-conformance clean
+.PHONY: help run test million compare setup setup-compare setup-rust setup-python setup-node lint build \
+        test-rust test-node test-python test-conformance test-million clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +38,33 @@ run: setup-rust ## build the engine and start it on port 5000
 	$(call say,starting the engine)
 	@cargo run --release -p throng --bin throng
 
-test: setup lint build test-rust test-node test-python test-conformance ## set up, lint, build and run every suite
+million: setup-rust ## bring up N=1000000 connections on this host, with a table of what they cost
+	@cargo build --release -p throng --bin throng -p throng-load
+	@load-tests/million.sh $(ARGS)
+
+compare: setup-rust setup-compare ## measure beside socket.io, ws, socketioxide, nchan and a bare epoll server
+	$(call say,building the servers and the load)
+	@cargo build --release -p throng --bin throng
+	@cargo build --release -p throng-load -p throng-benches
+	@$(COMPARE_PYTHON) benches/compare/run.py $(ARGS)
+
+setup-compare: $(TARGET)/compare/venv/.ready $(COMPARE_PEERS)/node_modules/.ready
+	@test -e /usr/sbin/nginx -a -e /usr/share/nginx/modules-available/mod-nchan.conf || $(call install,nginx libnginx-mod-nchan)
+
+$(TARGET)/compare/venv/.ready: benches/compare/requirements.txt
+	$(call say,setting up plots in $(TARGET)/compare/venv)
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3 python3-venv)
+	@python3 -m venv $(TARGET)/compare/venv
+	@$(COMPARE_PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(COMPARE_PEERS)/node_modules/.ready: $(COMPARE_PEERS)/package-lock.json
+	$(call say,setting up the peers on Node)
+	@command -v npm >/dev/null || $(call install,nodejs npm)
+	@npm ci --prefix $(COMPARE_PEERS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test: setup lint build test-rust test-node test-python test-conformance test-million ## set up, lint, build and run every suite
 
 setup: setup-rust setup-python setup-node ## make ready for every suite
 
@@ -75,9 +105,10 @@ lint: setup-rust ## formatting, clippy and documentation, warnings denied
 	$(call say,cargo doc)
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-build: setup-rust ## the engine and its examples, optimised
+build: setup-rust ## the engine, its examples and the load generator, optimised
 	$(call say,building the release)
 	@cargo build --release -p throng --bins --examples
+	@cargo build --release -p throng-load
 
 test-rust: setup-rust ## unit and integration tests of the workspace
 	$(call say,cargo test)
@@ -94,6 +125,10 @@ test-python: setup-python build ## the engine under the stock Python client and 
 test-conformance: setup-python build ## the WebSocket stack under Autobahn's cases
 	$(call say,WebSocket conformance)
 	@$(PYTHON) tests/conformance/autobahn.py
+
+test-million: build ## 30,000 connections in rooms of 100: nothing lost, memory kept
+	$(call say,30000 connections)
+	@N=30000 PING_INTERVAL=5s load-tests/million.sh --busy-host
 
 clean: ## remove what was built and installed
 	@rm -rf target $(VENV) $(NODE_TESTS)/node_modules

@@ -1,12 +1,9 @@
-//! Instruments that compare Throng with its peers over real sockets.
+//! Servers that Throng is compared with; the benchmarks of its own parts stand in `benches/`.
 //!
-//! Owns a load client ([`client`]), the bare epoll server that is the yardstick ([`floor`]) and the
-//! readings taken from `/proc` ([`procfs`]). It shares no code with the engine: a client built from
-//! server code shares its bugs.
+//! Owns the bare epoll server that is the yardstick ([`floor`]); the peer on socketioxide is a
+//! binary of its own. Neither shares code with the engine: a yardstick made of the engine's parts
+//! would measure them against themselves.
 
 #![forbid(unsafe_code)]
 
-pub mod client;
 pub mod floor;
-pub mod procfs;
-pub mod wire;

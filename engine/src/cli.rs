@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::config::{self, GROUPS, Loaded, Problems, Setting};
 
@@ -19,7 +19,10 @@ pub enum Command {
     /// `throng`: serve.
     Run,
     /// `throng check`: validate the settings and the host.
-    Check,
+    Check {
+        /// `--strict`: advice counts as failure.
+        strict: bool,
+    },
     /// `throng config`: print the effective settings.
     ShowConfig,
 }
@@ -71,7 +74,9 @@ pub fn parse(
 ) -> Result<(Command, Loaded), Exit> {
     let matches = command_line().try_get_matches_from(args).map_err(Exit::Usage)?;
     let (command, matches) = match matches.subcommand() {
-        Some(("check", matches)) => (Command::Check, matches),
+        Some(("check", matches)) => {
+            (Command::Check { strict: matches.get_flag("strict") }, matches)
+        }
         Some((_, matches)) => (Command::ShowConfig, matches),
         None => (Command::Run, &matches),
     };
@@ -91,6 +96,10 @@ fn command_line() -> clap::Command {
         .value_parser(value_parser!(PathBuf))
         .help("TOML file with settings, their names in lower case")
         .global(true);
+    let strict = Arg::new("strict")
+        .long("strict")
+        .action(ArgAction::SetTrue)
+        .help("Exit with 1 if the host falls short of anything that is only advised");
     let flags = GROUPS.iter().flat_map(|group| {
         group.settings.iter().map(|setting| flag(setting).help_heading(group.title))
     });
@@ -102,7 +111,9 @@ fn command_line() -> clap::Command {
         .arg(file)
         .args(flags)
         .subcommand(
-            clap::Command::new("check").about("Validate the settings and the host, then exit"),
+            clap::Command::new("check")
+                .about("Validate the settings and the host, then exit")
+                .arg(strict),
         )
         .subcommand(
             clap::Command::new("config")
@@ -147,7 +158,8 @@ mod tests {
     fn each_command_takes_flags_on_either_side() {
         for (args, command) in [
             (&["--max-workers", "3"][..], Command::Run),
-            (&["--max-workers=3", "check"], Command::Check),
+            (&["--max-workers=3", "check"], Command::Check { strict: false }),
+            (&["check", "--max-workers=3", "--strict"], Command::Check { strict: true }),
             (&["config", "--max-workers", "3"], Command::ShowConfig),
         ] {
             let (parsed, loaded) = run(args).expect("these arguments are good");

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use throng_bridge::{Memory, MemoryLimits, Port};
 use throng_ring::preflight::{self, Host as HostFacts};
-use throng_ring::{Address, Config as RingConfig, Listener, Ring};
+use throng_ring::{Address, Config as RingConfig, Listener, Ring, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::app::{App, Envelope};
 use crate::clock::Clock;
@@ -24,7 +24,9 @@ use crate::control::{Control, Line, Signals};
 use crate::handover::{self, HandedOver, HttpDoor};
 use crate::ids::{Entropy, Seal};
 use crate::limiter::Limiter;
-use crate::limits::{CONTROL_REQUESTS_MAX, PORT_CLAIM_MS, SLOT_SPREAD_PERCENT, SPARE_SLOTS};
+use crate::limits::{
+    CONTROL_REQUESTS_MAX, PORT_CLAIM_MS, RING_PARTS_MAX, SLOT_SPREAD_PERCENT, SPARE_SLOTS,
+};
 use crate::mesh::{Door, Mesh};
 use crate::metrics::Cells;
 use crate::shard::{Parts, Shard};
@@ -33,6 +35,14 @@ use crate::shard::{Parts, Shard};
 const EXECUTOR_IO_BYTES: usize = 1 << 16;
 /// Entries of the executor's own rings, which only carry its sleep.
 const EXECUTOR_RING_DEPTH: usize = 16;
+/// How often a busy executor looks at its own I/O, of which there is none but a shard's sleep.
+///
+/// Long on purpose: glommio 0.9 goes to sleep with tasks that could run if this timer fires before
+/// the first of them had its turn. With its 100 ms, shards that shared a core with 26 others did
+/// so, and never woke.
+const EXECUTOR_PREEMPT: Duration = Duration::from_secs(10);
+/// How often an executor wakes whatever happens, should that have befallen it all the same.
+const EXECUTOR_WAKE: Duration = Duration::from_secs(5);
 
 /// What an application and a bridge are made from, on each shard.
 pub struct Seat<'a> {
@@ -125,6 +135,7 @@ impl<A: App + Send> Host<A> {
         app: impl Fn(&Seat<'_>) -> A,
         bridge: impl Fn(&Seat<'_>) -> Box<dyn Port>,
     ) -> Result<Self, Box<dyn Error>> {
+        memory::refuse_huge_pages();
         let host = examine()?;
         let config = Arc::new(config);
         let slots = slots_per_shard(&config, &host);
@@ -205,6 +216,20 @@ struct Shared {
 type Started<A> = (Line<A>, ExecutorJoinHandle<io::Result<()>>);
 
 impl Shared {
+    /// Shards that share a core share its turns: what arrives at each meanwhile is the less.
+    fn ring_config(&self) -> RingConfig {
+        let whole = RingConfig { slots: self.slots, ..RingConfig::default() };
+        let per_core = self.config.workers.div_ceil(self.cpus.len()).next_power_of_two();
+        let part = (per_core as u32).min(RING_PARTS_MAX);
+        RingConfig {
+            // As many, since heartbeats come together; what is longer comes in several.
+            buffer_bytes: whole.buffer_bytes / part as usize,
+            submissions: whole.submissions / part,
+            accepts: whole.accepts / part,
+            ..whole
+        }
+    }
+
     fn start_shard<A: App + Send>(
         &self,
         mesh: Mesh<Envelope<A>>,
@@ -237,11 +262,12 @@ impl Shared {
             rings: Arc::clone(&self.rings),
             slots: self.slots,
         };
-        let ring = RingConfig { slots: self.slots, ..RingConfig::default() };
+        let ring = self.ring_config();
         let shard = LocalExecutorBuilder::new(Placement::Fixed(self.cpus[index % self.cpus.len()]))
             .name(&format!("shard-{index}"))
             .io_memory(EXECUTOR_IO_BYTES)
             .ring_depth(EXECUTOR_RING_DEPTH)
+            .preempt_timer(EXECUTOR_PREEMPT)
             .spawn(move || run_shard(ring, listener, parts))?;
         Ok((Line { commands: sender, cells }, shard))
     }
@@ -252,9 +278,17 @@ async fn run_shard<A: App>(
     listener: Listener,
     parts: Parts<A>,
 ) -> io::Result<()> {
+    glommio::spawn_local(wake_now_and_then()).detach();
     let mut ring = Ring::new(config)?;
     ring.listen(listener, config.accepts)?;
     Shard::new(ring, parts)?.run().await
+}
+
+/// See [`EXECUTOR_PREEMPT`].
+async fn wake_now_and_then() {
+    loop {
+        glommio::timer::sleep(EXECUTOR_WAKE).await;
+    }
 }
 
 /// A listener per shard, all on one port.
@@ -273,6 +307,9 @@ fn listen(config: &Config) -> Result<Vec<Listener>, Box<dyn Error>> {
     let mut listeners = vec![first];
     for _ in 1..config.workers {
         listeners.push(Listener::bind(config.host, port).map_err(named)?);
+    }
+    if let Err(error) = listeners[0].spread_over(config.workers as u16) {
+        warn!(%error, "connections are spread over shards by hash, which may be uneven");
     }
     Ok(listeners)
 }

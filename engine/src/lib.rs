@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod config;
 pub mod limits;
+pub mod tuning;
 
 pub mod clock;
 pub mod ids;

@@ -89,6 +89,9 @@ pub const ROOMS_PER_PAGE_MAX: usize = 1000;
 
 /// Slots of a ring beyond its share of the wanted connections: refusals need one to be said in.
 pub const SPARE_SLOTS: u64 = 256;
+/// How much smaller the queues and buffers of a shard's ring are at the most, where many shards
+/// share a core; a power of two.
+pub const RING_PARTS_MAX: u32 = 4;
 /// How uneven the kernel may spread connections over shards: slots per share, in percent.
 pub const SLOT_SPREAD_PERCENT: u64 = 125;
 
@@ -103,8 +106,12 @@ pub const LINGER_BYTES_MAX: u32 = 256 * 1024;
 /// Connections come and gone after which a shard gives free memory back.
 pub const RELEASE_AFTER_CHURN: u64 = 500;
 
+/// How long heartbeats that are due may wait for others, in milliseconds.
+pub const BEATS_GATHER_MS_MAX: u32 = 64;
+/// The same as a part of the ping interval.
+pub const BEATS_PER_INTERVAL: u32 = 32;
 /// Longest wait in the shard's own ring; the executor's other tasks run at least so often.
-pub const PARK_MS_MAX: u32 = 10;
+pub const PARK_MS_MAX: u32 = 100;
 /// Time without any event after which a shard sleeps in glommio instead of its ring.
 pub const IDLE_MS: u32 = 1000;
 
@@ -114,7 +121,7 @@ pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
 pub const DRAIN_SPREAD_PERCENT: u32 = 60;
 
 const _: () = assert!(TOMBSTONE_MS <= UPGRADE_MS && NOOP_INTERVAL_MS < UPGRADE_MS);
-const _: () = assert!(MESH_BATCHES_MAX.is_power_of_two());
+const _: () = assert!(MESH_BATCHES_MAX.is_power_of_two() && RING_PARTS_MAX.is_power_of_two());
 const _: () = assert!(LINGER_MS < 5000, "a drain must outlast a lingering close");
 const _: () = assert!(PARK_MS_MAX < IDLE_MS);
 const _: () = assert!(HISTORY_PER_PAGE_MAX <= PARTICIPANTS_PER_PAGE_MAX);

@@ -12,13 +12,16 @@ use throng::cli::{self, Command};
 use throng::config::{Config, LogFormat};
 use throng::host::{Facts, Host, Seat, examine};
 use throng::limits::HISTORY_BYTES_PER_SHARD_MAX;
+use throng::tuning;
 use throng_bridge::{Memory, MemoryLimits, Port};
+use throng_ring::memory;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    memory::refuse_huge_pages(); // before anything is allocated that would be in one
     let (command, loaded) = match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(parsed) => parsed,
         Err(exit) => return exit.report(),
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
             print!("{}", loaded.settings);
             Ok(())
         }
-        Command::Check => check(&loaded.config),
+        Command::Check { strict } => check(&loaded.config, strict),
         Command::Run => run(loaded.config),
     };
     match done {
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 /// `throng check`: the settings have been found good; now the host.
-fn check(config: &Config) -> Result<(), Box<dyn Error>> {
+fn check(config: &Config, strict: bool) -> Result<(), Box<dyn Error>> {
     println!("settings  ok");
     let host = examine()?;
     let facts = Facts::new(config, &host);
@@ -53,20 +56,42 @@ fn check(config: &Config) -> Result<(), Box<dyn Error>> {
         None => println!("capacity  ok ({} connections)", facts.connections_max),
         Some(why) => println!("capacity  {} connections: {why}", facts.connections_max),
     }
+    let advised = advise(config);
     println!("redis     off\nstore     memory (nothing is kept over a restart yet)");
+    if strict && (advised || facts.shortfall.is_some()) {
+        return Err("the host falls short (--strict)".into());
+    }
     Ok(())
+}
+
+/// Says which of the kernel's settings are not as many connections want them; whether any is.
+fn advise(config: &Config) -> bool {
+    if config.connections_max < tuning::CONNECTIONS_MIN {
+        println!("sysctl    not compared: MAX_CONNECTIONS is below {}", tuning::CONNECTIONS_MIN);
+        return false;
+    }
+    let findings = tuning::findings();
+    if findings.is_empty() {
+        println!("sysctl    ok (60-throng.conf)");
+        return false;
+    }
+    println!("sysctl    {} not as a million connections want (sysctl/apply.sh):", findings.len());
+    for finding in &findings {
+        println!("  {finding}");
+    }
+    true
 }
 
 fn run(config: Config) -> Result<(), Box<dyn Error>> {
     start_log(&config);
     let shown = config.clone();
     let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells);
-    let host = Host::start(config, app, memory)?;
+    let host = Host::start(config, app, in_memory)?;
     greet(&shown, &host);
     host.run()
 }
 
-fn memory(seat: &Seat<'_>) -> Box<dyn Port> {
+fn in_memory(seat: &Seat<'_>) -> Box<dyn Port> {
     let limits = MemoryLimits {
         messages_per_room: seat.config.history_size,
         ttl_ms: seat.config.history_ttl.as_millis() as u64,

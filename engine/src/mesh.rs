@@ -1,13 +1,15 @@
 //! The mesh: every shard reaches every other through a bounded queue of its own.
 //!
 //! What a shard has for another within a turn travels as one batch, with one wake-up, and only if
-//! the receiver sleeps. A full queue holds the batch back on the sender's side, where the backlog
-//! is counted; nobody ever blocks. The mesh knows nothing of what it carries.
+//! the receiver sleeps. A mark at the receiver's door says whose queue to look at, so that a turn
+//! costs what has come, however many shards there are. A full queue holds the batch back on the
+//! sender's side, where the backlog is counted; nobody ever blocks. The mesh knows nothing of what
+//! it carries.
 //!
 //! Not glommio's own: with 48 and more shards its mesh busy-waits through start-up.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -15,14 +17,24 @@ use throng_ring::Waker;
 
 use crate::limits::MESH_BATCHES_MAX;
 
-/// How a sleeping shard is woken; shared by all threads.
-#[derive(Default)]
+/// How a shard learns that something has come; shared by all threads.
 pub struct Door {
     asleep: AtomicBool,
     waker: OnceLock<Waker>,
+    /// A bit per shard that has sent a batch since they were last taken.
+    marks: Box<[AtomicU64]>,
 }
 
 impl Door {
+    fn new(shards: u16) -> Self {
+        let words = usize::from(shards).div_ceil(64);
+        Self {
+            asleep: AtomicBool::default(),
+            waker: OnceLock::new(),
+            marks: (0..words).map(|_| AtomicU64::default()).collect(),
+        }
+    }
+
     /// Names the ring to wake; once, by the shard itself.
     pub fn install(&self, waker: Waker) {
         let _ = self.waker.set(waker);
@@ -39,6 +51,29 @@ impl Door {
         {
             waker.wake();
         }
+    }
+
+    /// Says that `shard` has queued a batch; [`Door::knock`] follows.
+    fn mark(&self, shard: u16) {
+        self.marks[usize::from(shard / 64)].fetch_or(1 << (shard % 64), Ordering::Release);
+    }
+
+    /// Takes the marks of the shards that have queued batches.
+    fn take_marks(&self, into: &mut Vec<u16>) {
+        for (word, marks) in (0..).zip(&self.marks) {
+            if marks.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut bits = marks.swap(0, Ordering::Acquire);
+            while bits != 0 {
+                into.push(word * 64 + bits.trailing_zeros() as u16);
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    fn is_marked(&self) -> bool {
+        self.marks.iter().any(|marks| marks.load(Ordering::Relaxed) != 0)
     }
 
     fn lie_down(&self) {
@@ -64,18 +99,24 @@ pub struct Mesh<T> {
     /// By shard; its own place is empty.
     peers: Vec<Option<Peer<T>>>,
     doors: Arc<[Door]>,
+    /// Peers that something is pending for.
+    outgoing: Vec<u16>,
+    /// Peers whose queues are to be looked at.
+    incoming: Vec<u16>,
     held_back: u64,
 }
 
 impl<T: Send> Mesh<T> {
     /// The ends of a mesh between `shards` shards, and the doors to wake them by.
     pub fn new(shards: u16) -> (Vec<Self>, Arc<[Door]>) {
-        let doors: Arc<[Door]> = (0..shards).map(|_| Door::default()).collect();
+        let doors: Arc<[Door]> = (0..shards).map(|_| Door::new(shards)).collect();
         let mut meshes: Vec<Self> = (0..shards)
             .map(|index| Self {
                 index,
                 peers: (0..shards).map(|_| None).collect(),
                 doors: Arc::clone(&doors),
+                outgoing: Vec::new(),
+                incoming: Vec::new(),
                 held_back: 0,
             })
             .collect();
@@ -114,6 +155,9 @@ impl<T: Send> Mesh<T> {
     pub fn send(&mut self, to: u16, item: T) -> Result<(), T> {
         match self.peers.get_mut(usize::from(to)) {
             Some(Some(peer)) => {
+                if peer.pending.is_empty() {
+                    self.outgoing.push(to);
+                }
                 peer.pending.push(item);
                 Ok(())
             }
@@ -131,23 +175,29 @@ impl<T: Send> Mesh<T> {
 
     /// Hands the batches over and wakes their receivers. True if something was held back.
     pub fn flush(&mut self) -> bool {
-        let mut held_back = false;
-        for (peer, door) in self.peers.iter_mut().zip(self.doors.iter()) {
-            let Some(peer) = peer else { continue };
-            if peer.pending.is_empty() {
-                continue;
-            }
-            match peer.outgoing.push(mem::take(&mut peer.pending)) {
-                Ok(()) => door.knock(),
+        let Self { index, peers, doors, outgoing, held_back, .. } = self;
+        outgoing.retain(|&to| {
+            let (Some(peer), door) = (&mut peers[usize::from(to)], &doors[usize::from(to)]) else {
+                return false;
+            };
+            let full = match peer.outgoing.push(mem::take(&mut peer.pending)) {
+                Ok(()) => false,
                 Err(rtrb::PushError::Full(batch)) => {
                     peer.pending = batch;
-                    held_back = true;
-                    self.held_back += 1;
-                    door.knock();
+                    *held_back += 1;
+                    true
                 }
-            }
-        }
-        held_back
+            };
+            door.mark(*index);
+            door.knock();
+            full
+        });
+        self.is_holding_back()
+    }
+
+    /// Whether a batch waits on this side: it is to be handed over soon, though nothing happens.
+    pub fn is_holding_back(&self) -> bool {
+        !self.outgoing.is_empty()
     }
 
     /// How often a batch found its queue full.
@@ -157,13 +207,26 @@ impl<T: Send> Mesh<T> {
 
     /// The next batch from any shard.
     pub fn receive(&mut self) -> Option<Vec<T>> {
-        self.peers.iter_mut().flatten().find_map(|peer| peer.incoming.pop().ok())
+        loop {
+            while let Some(&from) = self.incoming.last() {
+                let peer = self.peers.get_mut(usize::from(from)).and_then(Option::as_mut);
+                if let Some(batch) = peer.and_then(|peer| peer.incoming.pop().ok()) {
+                    return Some(batch);
+                }
+                self.incoming.pop();
+            }
+            self.doors[usize::from(self.index)].take_marks(&mut self.incoming);
+            if self.incoming.is_empty() {
+                return None;
+            }
+        }
     }
 
     /// Says that the shard is about to sleep; false if it must not since something has arrived.
     pub fn lie_down(&self) -> bool {
-        self.door().lie_down();
-        let quiet = self.peers.iter().flatten().all(|peer| peer.incoming.is_empty());
+        let door = self.door();
+        door.lie_down();
+        let quiet = self.incoming.is_empty() && !door.is_marked();
         if !quiet {
             self.get_up();
         }

@@ -16,6 +16,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("ring", &[]),
     ("bridge", &["throng_protocol"]),
     ("engine", &["throng_protocol", "throng_ring", "throng_bridge", "throng"]),
+    ("load-tests", &["throng_protocol", "throng_ring", "throng_load"]),
     ("benches", &["throng_protocol", "throng_ring", "throng_bridge", "throng"]),
 ];
 
@@ -23,7 +24,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// `room` and `app` alone know each other: the handle an application gets of a room is the room's.
 const LAYERS: &[&[&str]] = &[
     &["limits"],
-    &["clock", "codec", "config", "ids", "metrics"],
+    &["clock", "codec", "config", "ids", "metrics", "tuning"],
     &["cli", "close", "handover", "limiter", "mesh", "outbox", "spaces", "wheel"],
     &["app", "room"],
     &["recovery", "request"],

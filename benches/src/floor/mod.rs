@@ -9,6 +9,7 @@
 //! that output.
 
 mod packet;
+mod wire;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +21,6 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use crate::wire;
 use packet::Packet;
 
 const EVENTS: usize = 1024;

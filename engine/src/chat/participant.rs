@@ -9,9 +9,13 @@ use crate::ids::Sid;
 #[derive(Clone, Debug)]
 pub struct Identity {
     name: Box<str>,
-    /// The user id, where it is not the name itself.
-    user: Option<Box<str>>,
+    /// Where it is not the name itself.
+    user: Option<Box<UserId>>,
 }
+
+/// Boxed once more, since few have one.
+#[derive(Clone, Debug)]
+struct UserId(Box<str>);
 
 /// How the names of guests begin.
 const GUEST: &str = "guest-";
@@ -20,7 +24,7 @@ impl Identity {
     /// Somebody known by name alone: the name, folded, is the user id.
     pub fn new(name: &str) -> Self {
         let user = name.to_lowercase();
-        let user = (user != name).then(|| user.into_boxed_str());
+        let user = (user != name).then(|| Box::new(UserId(user.into())));
         Self { name: name.into(), user }
     }
 
@@ -41,7 +45,7 @@ impl Identity {
 
     /// The user id.
     pub fn user(&self) -> &str {
-        self.user.as_deref().unwrap_or(&self.name)
+        self.user.as_ref().map_or(&*self.name, |user| &*user.0)
     }
 
     /// Writes `{"id","user","name"}`.

@@ -70,7 +70,7 @@ fn schedule(chat: &Chat, room: ChatRoomRef<'_, '_>) {
 /// Tells what has gathered.
 pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
     let changes = std::mem::take(&mut room.state_mut().changes);
-    if !changes.pending {
+    if !changes.pending || !room.has_listeners() {
         return;
     }
     let mut out = String::from(r#"{"room":"#);

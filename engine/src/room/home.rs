@@ -36,6 +36,9 @@ pub struct Unavailable;
 #[derive(Clone, Copy, Debug)]
 struct Share {
     shard: u16,
+    /// One of them has asked for presence, perhaps one that has left. Where none has, the shard is
+    /// not woken for what only listeners get.
+    listens: bool,
     members: u32,
 }
 
@@ -305,12 +308,14 @@ impl<A: App> Room<'_, A> {
             let _ = self.desk.port.try_submit(Request::Open { room }, self.now.wall_ms);
         }
         let was_away = self.room.away.remove(&sid).is_some();
-        if self.room.members.insert(sid, member).is_none() && !was_away {
-            let shard = sid.shard();
-            match self.room.shares.iter_mut().find(|share| share.shard == shard) {
-                Some(share) => share.members += 1,
-                None => self.room.shares.push(Share { shard, members: 1 }),
+        let is_new = self.room.members.insert(sid, member).is_none() && !was_away;
+        let shard = sid.shard();
+        match self.room.shares.iter_mut().find(|share| share.shard == shard) {
+            Some(share) => {
+                share.members += u32::from(is_new);
+                share.listens |= listens;
             }
+            None => self.room.shares.push(Share { shard, listens, members: 1 }),
         }
         let name = Arc::clone(&self.room.name);
         let admit = Envelope::Admit { room: self.room.id, name, member: sid, listens };
@@ -341,11 +346,18 @@ impl<A: App> Room<'_, A> {
         self.deliver(audience, Packet::event(name, args));
     }
 
+    /// Whether anybody may have asked for presence.
+    pub fn has_listeners(&self) -> bool {
+        self.room.shares.iter().any(|share| share.listens)
+    }
+
     /// Sends a packet to members: one envelope for each shard that has some.
     pub fn deliver(&mut self, audience: Audience, packet: Packet) {
         let (room, since_ns) = (self.room.id, self.since_ns);
-        let Some((last, others)) = self.room.shares.split_last() else { return };
-        for share in others {
+        let for_all = !matches!(audience, Audience::Listeners(_));
+        let mut shares = self.room.shares.iter().filter(|share| for_all || share.listens);
+        let Some(last) = shares.next_back() else { return };
+        for share in shares {
             let packet = packet.clone();
             self.out.push((share.shard, Envelope::Deliver { room, audience, packet, since_ns }));
         }

@@ -3,9 +3,10 @@
 //! Invariant: a connection's [`Membership`] and its [`Seat`] point at each other. Whoever moves a
 //! seat is told whose membership to mend.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::marks::Marks;
 use crate::app::Audience;
@@ -79,20 +80,25 @@ struct Heard {
 pub struct LocalRooms {
     rooms: Vec<Option<LocalRoom>>,
     free: Vec<u32>,
-    by_id: HashMap<RoomId, u32>,
-    by_name: HashMap<Arc<str>, u32>,
+    /// Indexes alone, by the hash of what the room itself says: with many shards a room has few
+    /// members on each, so that keys of their own would cost as much as the members.
+    by_id: HashTable<u32>,
+    by_name: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl LocalRooms {
     /// The room on this shard, by its name.
     pub fn find(&self, name: &str) -> Option<(u32, RoomId)> {
-        let index = *self.by_name.get(name)?;
+        let is = |&index: &u32| self.is(index, |room| *room.name == *name);
+        let index = *self.by_name.find(self.hasher.hash_one(name), is)?;
         Some((index, self.rooms[index as usize].as_ref()?.id))
     }
 
     /// The room on this shard, by its id.
     pub fn index_of(&self, id: RoomId) -> Option<u32> {
-        self.by_id.get(&id).copied()
+        let is = |&index: &u32| self.is(index, |room| room.id == id);
+        self.by_id.find(self.hasher.hash_one(id), is).copied()
     }
 
     /// The id and name of a room by its index.
@@ -102,7 +108,7 @@ impl LocalRooms {
 
     /// The members of a room that are on this shard.
     pub fn seats(&self, id: RoomId) -> &[Seat] {
-        let room = self.by_id.get(&id).and_then(|&index| self.rooms[index as usize].as_ref());
+        let room = self.index_of(id).and_then(|index| self.rooms[index as usize].as_ref());
         room.map_or(&[], |room| &room.seats)
     }
 
@@ -113,7 +119,7 @@ impl LocalRooms {
 
     /// Seats a connection that is not yet a member.
     pub fn add(&mut self, id: RoomId, name: &Arc<str>, slot: u32, listens: bool) -> Membership {
-        let index = self.by_id.get(&id).copied().unwrap_or_else(|| self.open(id, name));
+        let index = self.index_of(id).unwrap_or_else(|| self.open(id, name));
         let room = self.rooms[index as usize].as_mut().expect("an index of by_id is a room");
         room.seats.push(Seat(slot | if listens { LISTENS } else { 0 }));
         Membership { room: index, seat: room.seats.len() as u32 - 1 }
@@ -150,7 +156,7 @@ impl LocalRooms {
 
     /// Notes that recovery has forgotten the room's event that ends at position `end`.
     pub fn note_forgotten(&mut self, id: RoomId, audience: Audience, end: u64) {
-        if let Some(&index) = self.by_id.get(&id)
+        if let Some(index) = self.index_of(id)
             && let Some(room) = &mut self.rooms[index as usize]
         {
             room.heard.get_or_insert_default().forgotten.note(audience, end);
@@ -193,17 +199,34 @@ impl LocalRooms {
             self.rooms.push(None);
         }
         self.rooms[index as usize] = Some(room);
-        self.by_id.insert(id, index);
-        self.by_name.insert(Arc::clone(name), index);
+        let Self { rooms, by_id, by_name, hasher, .. } = self;
+        let room = |index: &u32| rooms[*index as usize].as_ref().expect("an index is a room");
+        let hash_of_id = |index: &u32| hasher.hash_one(room(index).id);
+        let hash_of_name = |index: &u32| hasher.hash_one(&*room(index).name);
+        by_id.insert_unique(hash_of_id(&index), index, hash_of_id);
+        // A room that died and came back takes the place of the one that still has members here.
+        let hash = hash_of_name(&index);
+        match by_name.find_mut(hash, |it| room(it).name == *name) {
+            Some(it) => *it = index,
+            None => _ = by_name.insert_unique(hash, index, hash_of_name),
+        }
         index
+    }
+
+    fn is(&self, index: u32, what: impl FnOnce(&LocalRoom) -> bool) -> bool {
+        self.rooms[index as usize].as_ref().is_some_and(what)
     }
 
     fn close(&mut self, index: u32) {
         let Some(room) = self.rooms[index as usize].take() else { return };
-        self.by_id.remove(&room.id);
-        // A room that died and came back has another id under the same name.
-        if self.by_name.get(&room.name) == Some(&index) {
-            self.by_name.remove(&room.name);
+        let id_hash = self.hasher.hash_one(room.id);
+        if let Ok(entry) = self.by_id.find_entry(id_hash, |it| *it == index) {
+            entry.remove();
+        }
+        // A room that died and came back has another index under the same name.
+        let name_hash = self.hasher.hash_one(&*room.name);
+        if let Ok(entry) = self.by_name.find_entry(name_hash, |it| *it == index) {
+            entry.remove();
         }
         self.free.push(index);
         if self.by_id.is_empty() {

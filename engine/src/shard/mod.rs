@@ -40,7 +40,9 @@ use crate::config::Config;
 use crate::handover::HttpDoor;
 use crate::ids::{Entropy, Seal, SessionKey};
 use crate::limiter::Limiter;
-use crate::limits::{IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS};
+use crate::limits::{
+    BEATS_GATHER_MS_MAX, BEATS_PER_INTERVAL, IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS,
+};
 use crate::mesh::Mesh;
 use crate::metrics::Cells;
 use crate::recovery::Log;
@@ -114,11 +116,35 @@ struct Bounds {
     recovery_window_ms: u32,
 }
 
+/// When heartbeats are looked at: together, so that the pongs come together as well and a wake-up
+/// of the shard serves many; and not at the same time on all shards.
+#[derive(Clone, Copy)]
+struct Beats {
+    /// Milliseconds from one time to the next: a power of two.
+    every_ms: u32,
+    phase_ms: u32,
+}
+
+impl Beats {
+    fn new(ping_interval_ms: u32, shard: u16, shards: u16) -> Self {
+        let wanted_ms = (ping_interval_ms / BEATS_PER_INTERVAL).clamp(1, BEATS_GATHER_MS_MAX);
+        let every_ms = 1 << wanted_ms.ilog2();
+        Self { every_ms, phase_ms: every_ms * u32::from(shard) / u32::from(shards) }
+    }
+
+    /// The first such time that is not before `due_ms`.
+    fn gather(self, due_ms: u32) -> u32 {
+        let late_ms = due_ms.wrapping_sub(self.phase_ms).wrapping_add(self.every_ms - 1);
+        (late_ms & !(self.every_ms - 1)).wrapping_add(self.phase_ms)
+    }
+}
+
 /// Everything a shard owns but its ring.
 struct Core<A: App> {
     app: A,
     config: Arc<Config>,
     bounds: Bounds,
+    beats: Beats,
     clock: Clock,
     now: Now,
     host: u32,
@@ -258,7 +284,7 @@ impl<A: App> Shard<A> {
 
     /// Sleeps in the executor until something arrives or is due.
     async fn sleep(&mut self) -> io::Result<()> {
-        if !self.core.mesh.lie_down() {
+        if self.core.mesh.is_holding_back() || !self.core.mesh.lie_down() {
             return Ok(());
         }
         // A command sent before the door said "asleep" has woken nobody.
@@ -280,9 +306,11 @@ impl<A: App> Core<A> {
         let Parts { app, config, mesh, port, cells, limiter, http, commands, .. } = parts;
         let Parts { clock, host, seal, rings, slots, .. } = parts;
         let now = clock.now();
+        let bounds = Bounds::new(&config);
         Self {
             app,
-            bounds: Bounds::new(&config),
+            beats: Beats::new(bounds.timing.ping_interval_ms, mesh.index(), mesh.shards()),
+            bounds,
             clock,
             now,
             host,
@@ -336,8 +364,9 @@ impl<A: App> Core<A> {
         if !self.inbox.is_empty() {
             return 0;
         }
-        // Frames that wait for the flush interval, or connections for their turn to be drained.
-        if self.table.is_dirty() || self.drain.is_some() {
+        // Frames that wait for the flush interval, connections for their turn to be drained,
+        // batches for room in another shard's queue.
+        if self.table.is_dirty() || self.drain.is_some() || self.mesh.is_holding_back() {
             return 1;
         }
         self.due_within_ms(PARK_MS_MAX)
@@ -385,5 +414,26 @@ impl Bounds {
             handshake_timeout_ms: ms(config.handshake_timeout),
             recovery_window_ms: ms(config.recovery_window),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_gather_a_little_later_and_never_earlier() {
+        for (interval_ms, every_ms) in [(25_000, 64), (300, 8), (5, 1)] {
+            for shard in 0..7 {
+                let beats = Beats::new(interval_ms, shard, 7);
+                assert_eq!(beats.every_ms, every_ms);
+                for due_ms in [0, 1, 63, 1000, u32::MAX - 3, u32::MAX] {
+                    let late_ms = beats.gather(due_ms).wrapping_sub(due_ms);
+                    assert!(late_ms < every_ms, "{due_ms} of {interval_ms} is {late_ms} late");
+                }
+            }
+        }
+        let phases: Vec<_> = (0..4).map(|shard| Beats::new(25_000, shard, 4).phase_ms).collect();
+        assert_eq!(phases, [0, 16, 32, 48]);
     }
 }
