@@ -126,7 +126,8 @@ pub fn without_history(seat: &Seat<'_>) -> Box<dyn Port> {
 }
 
 impl<A: App + Send> Host<A> {
-    /// Starts the shards. `app` and `bridge` are called once for each.
+    /// Starts the shards. `app` and `bridge` are called once for each. Keeps the whole process from
+    /// using huge pages.
     ///
     /// # Errors
     /// What the host lacks, the port that is taken, or what the kernel refused.
@@ -278,7 +279,17 @@ async fn run_shard<A: App>(
     listener: Listener,
     parts: Parts<A>,
 ) -> io::Result<()> {
-    glommio::spawn_local(wake_now_and_then()).detach();
+    let wake = glommio::spawn_local(wake_now_and_then());
+    let ended = drive_shard(config, listener, parts).await;
+    wake.cancel().await;
+    ended
+}
+
+async fn drive_shard<A: App>(
+    config: RingConfig,
+    listener: Listener,
+    parts: Parts<A>,
+) -> io::Result<()> {
     let mut ring = Ring::new(config)?;
     ring.listen(listener, config.accepts)?;
     Shard::new(ring, parts)?.run().await

@@ -42,17 +42,22 @@ pub struct Wheel {
     links: BySlot<Link>,
     /// The next tick whose bucket has not been looked at.
     cursor_ms: u32,
+    /// When ticks come, so that shards do not all wake at once; less than a tick.
+    phase_ms: u32,
     armed: u32,
 }
 
 impl Wheel {
-    /// An empty wheel at `now_ms`.
-    pub fn new(now_ms: u32) -> Self {
+    /// An empty wheel at `now_ms`, for one shard of several: the ticks of each come at another
+    /// time.
+    pub fn new(now_ms: u32, shard: u16, shards: u16) -> Self {
+        let phase_ms = TICK_MS * u32::from(shard) / u32::from(shards);
         Self {
             heads: vec![NONE; BUCKETS].into(),
             occupied: vec![0; BUCKETS / 64].into(),
             links: BySlot::default(),
-            cursor_ms: tick_from(now_ms),
+            cursor_ms: tick_from(now_ms, phase_ms),
+            phase_ms,
             armed: 0,
         }
     }
@@ -61,7 +66,7 @@ impl Wheel {
     /// the next tick.
     pub fn arm(&mut self, slot: u32, deadline_ms: u32) {
         self.disarm(slot);
-        let deadline_ms = tick_from(deadline_ms);
+        let deadline_ms = tick_from(deadline_ms, self.phase_ms);
         let late = !has_come(self.cursor_ms, deadline_ms);
         let bucket = bucket_of(if late { self.cursor_ms } else { deadline_ms });
         let next = self.heads[bucket];
@@ -111,7 +116,7 @@ impl Wheel {
                 slot = link.next;
             }
             if self.armed == 0 {
-                self.cursor_ms = tick_from(now_ms.wrapping_add(1));
+                self.cursor_ms = tick_from(now_ms.wrapping_add(1), self.phase_ms);
                 return None;
             }
             self.cursor_ms = self.cursor_ms.wrapping_add(TICK_MS);
@@ -147,13 +152,15 @@ impl Wheel {
     }
 }
 
+/// Its phase does not matter: it is less than a tick.
 fn bucket_of(tick_ms: u32) -> usize {
     (tick_ms / TICK_MS) as usize % BUCKETS
 }
 
 /// The first tick that is not before this time.
-fn tick_from(time_ms: u32) -> u32 {
-    time_ms.wrapping_add(TICK_MS - 1) & !(TICK_MS - 1)
+fn tick_from(time_ms: u32, phase_ms: u32) -> u32 {
+    let late_ms = time_ms.wrapping_sub(phase_ms).wrapping_add(TICK_MS - 1);
+    (late_ms & !(TICK_MS - 1)).wrapping_add(phase_ms)
 }
 
 const _: () = assert!(TICK_MS.is_power_of_two());
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn fires_at_the_tick_after_its_deadline_and_not_before() {
-        let mut wheel = Wheel::new(100);
+        let mut wheel = Wheel::new(100, 0, 1);
         wheel.arm(3, 150);
         assert_eq!((wheel.due_within_ms(100, 500), wheel.due_within_ms(110, 20)), (60, 20));
         assert!(drain(&mut wheel, 159).is_empty());
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn deadlines_beyond_one_turn_wait_for_theirs() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = Wheel::new(0, 0, 1);
         wheel.arm(0, 200_000);
         assert!(drain(&mut wheel, 199_999).is_empty());
         assert_eq!(drain(&mut wheel, 200_000), [0]);
@@ -190,7 +197,7 @@ mod tests {
 
     #[test]
     fn time_may_wrap() {
-        let mut wheel = Wheel::new(u32::MAX - 25);
+        let mut wheel = Wheel::new(u32::MAX - 25, 0, 1);
         wheel.arm(0, u32::MAX - 20);
         wheel.arm(1, 10);
         assert_eq!(drain(&mut wheel, u32::MAX), [0]);
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_passed_deadline_fires_at_the_next_tick_and_can_be_disarmed() {
-        let mut wheel = Wheel::new(1000);
+        let mut wheel = Wheel::new(1000, 0, 1);
         wheel.arm(0, 1);
         wheel.arm(1, 2);
         wheel.disarm(1);
@@ -211,10 +218,11 @@ mod tests {
         /// Against a model: a map from slot to deadline.
         #[test]
         fn agrees_with_a_sorted_map(
+            shard in 0u16..5,
             steps in prop::collection::vec((0u32..40, 0u32..150_000, 0u32..3, 0u32..9000), 1..200),
         ) {
             let mut now = u32::MAX - 300_000;
-            let mut wheel = Wheel::new(now);
+            let mut wheel = Wheel::new(now, shard, 5);
             let mut model = BTreeMap::new();
             let start = now;
             for (slot, delay, action, pass) in steps {
@@ -225,7 +233,7 @@ mod tests {
                     }
                     _ => {
                         wheel.arm(slot, now.wrapping_add(delay));
-                        let deadline = tick_from(now.wrapping_add(delay));
+                        let deadline = tick_from(now.wrapping_add(delay), wheel.phase_ms);
                         model.insert(slot, deadline.wrapping_sub(start));
                     }
                 }

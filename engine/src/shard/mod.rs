@@ -41,7 +41,7 @@ use crate::handover::HttpDoor;
 use crate::ids::{Entropy, Seal, SessionKey};
 use crate::limiter::Limiter;
 use crate::limits::{
-    BEATS_GATHER_MS_MAX, BEATS_PER_INTERVAL, IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS,
+    BEATS_GATHER_MS_MAX, BEATS_PER_TIMEOUT, IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS,
 };
 use crate::mesh::Mesh;
 use crate::metrics::Cells;
@@ -126,8 +126,10 @@ struct Beats {
 }
 
 impl Beats {
-    fn new(ping_interval_ms: u32, shard: u16, shards: u16) -> Self {
-        let wanted_ms = (ping_interval_ms / BEATS_PER_INTERVAL).clamp(1, BEATS_GATHER_MS_MAX);
+    fn new(timing: &Timing, shard: u16, shards: u16) -> Self {
+        // A client that is pinged late gives up as much earlier, by its own reckoning.
+        let shorter_ms = timing.ping_interval_ms.min(timing.ping_timeout_ms);
+        let wanted_ms = (shorter_ms / BEATS_PER_TIMEOUT).clamp(1, BEATS_GATHER_MS_MAX);
         let every_ms = 1 << wanted_ms.ilog2();
         Self { every_ms, phase_ms: every_ms * u32::from(shard) / u32::from(shards) }
     }
@@ -309,13 +311,13 @@ impl<A: App> Core<A> {
         let bounds = Bounds::new(&config);
         Self {
             app,
-            beats: Beats::new(bounds.timing.ping_interval_ms, mesh.index(), mesh.shards()),
+            beats: Beats::new(&bounds.timing, mesh.index(), mesh.shards()),
             bounds,
             clock,
             now,
             host,
             table: Table::new(slots, config.outbox_bytes_max, config.slow_consumer),
-            wheel: Wheel::new(now.ms()),
+            wheel: Wheel::new(now.ms(), mesh.index(), mesh.shards()),
             local: LocalRooms::default(),
             homes: Homes::new(mesh.index(), mesh.shards(), port),
             namespaces: A::namespaces(),
@@ -421,19 +423,24 @@ impl Bounds {
 mod tests {
     use super::*;
 
+    fn beats((ping_interval_ms, ping_timeout_ms): (u32, u32), shard: u16, shards: u16) -> Beats {
+        Beats::new(&Timing { ping_interval_ms, ping_timeout_ms }, shard, shards)
+    }
+
     #[test]
     fn heartbeats_gather_a_little_later_and_never_earlier() {
-        for (interval_ms, every_ms) in [(25_000, 64), (300, 8), (5, 1)] {
+        let cases = [((25_000, 20_000), 64), ((300, 200), 4), ((25_000, 50), 1), ((5, 5), 1)];
+        for (timing, every_ms) in cases {
             for shard in 0..7 {
-                let beats = Beats::new(interval_ms, shard, 7);
+                let beats = beats(timing, shard, 7);
                 assert_eq!(beats.every_ms, every_ms);
                 for due_ms in [0, 1, 63, 1000, u32::MAX - 3, u32::MAX] {
                     let late_ms = beats.gather(due_ms).wrapping_sub(due_ms);
-                    assert!(late_ms < every_ms, "{due_ms} of {interval_ms} is {late_ms} late");
+                    assert!(late_ms < every_ms, "{due_ms} of {timing:?} is {late_ms} late");
                 }
             }
         }
-        let phases: Vec<_> = (0..4).map(|shard| Beats::new(25_000, shard, 4).phase_ms).collect();
-        assert_eq!(phases, [0, 16, 32, 48]);
+        let phases = (0..4).map(|shard| beats((25_000, 20_000), shard, 4).phase_ms);
+        assert_eq!(phases.collect::<Vec<_>>(), [0, 16, 32, 48]);
     }
 }
