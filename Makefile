@@ -49,7 +49,7 @@ compare: setup-rust setup-compare ## measure beside socket.io, ws, socketioxide,
 	@$(COMPARE_PYTHON) benches/compare/run.py $(ARGS)
 
 setup-compare: $(TARGET)/compare/venv/.ready $(COMPARE_PEERS)/node_modules/.ready
-	@test -e /usr/sbin/nginx -a -e /usr/share/nginx/modules-available/mod-nchan.conf || $(call install,nginx libnginx-mod-nchan)
+	@test -e /usr/sbin/nginx -a -e /usr/share/nginx/modules-available/mod-nchan.conf || $(call install,nginx libnginx-mod-nchan) || true
 
 $(TARGET)/compare/venv/.ready: benches/compare/requirements.txt
 	$(call say,setting up plots in $(TARGET)/compare/venv)
@@ -131,7 +131,7 @@ test-million: build ## 30,000 connections in rooms of 100: nothing lost, memory 
 	@N=30000 PING_INTERVAL=5s load-tests/million.sh --busy-host
 
 clean: ## remove what was built and installed
-	@rm -rf target $(VENV) $(NODE_TESTS)/node_modules
+	@rm -rf target $(VENV) $(NODE_TESTS)/node_modules $(COMPARE_PEERS)/node_modules
 
 # Installs Debian packages where that is possible without asking anyone; otherwise says what is missing.
 define install

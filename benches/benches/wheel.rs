@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use throng::wheel::Wheel;
+use throng::wheel::{Ticks, Wheel};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,7 +21,7 @@ fn deadline_ms(slot: u32) -> u32 {
 }
 
 fn armed() -> Wheel {
-    let mut wheel = Wheel::new(0, 0, 1);
+    let mut wheel = Wheel::new(0, Ticks::new(16, 0, 1));
     (0..TIMERS).for_each(|slot| wheel.arm(slot, deadline_ms(slot)));
     wheel
 }
@@ -32,7 +32,7 @@ fn timers(c: &mut Criterion) {
     group.bench_function("arm 20000", |b| {
         let arm =
             |wheel: &mut Wheel| (0..TIMERS).for_each(|slot| wheel.arm(slot, deadline_ms(slot)));
-        b.iter_batched_ref(|| Wheel::new(0, 0, 1), arm, BatchSize::LargeInput);
+        b.iter_batched_ref(|| Wheel::new(0, Ticks::new(16, 0, 1)), arm, BatchSize::LargeInput);
     });
     group.bench_function("re-arm 20000", |b| {
         let (mut wheel, mut round) = (armed(), 0u32);

@@ -108,8 +108,8 @@ pub const RELEASE_AFTER_CHURN: u64 = 500;
 
 /// How long heartbeats that are due may wait for others, in milliseconds.
 pub const BEATS_GATHER_MS_MAX: u32 = 64;
-/// The same as a part of the ping timeout, or of the interval if that is shorter.
-pub const BEATS_PER_TIMEOUT: u32 = 32;
+/// The part of the ping timeout, or of the interval if that is shorter, that timers may be late.
+pub const LATE_PART: u32 = 256;
 /// Longest wait in the shard's own ring; the executor's other tasks run at least so often.
 pub const PARK_MS_MAX: u32 = 100;
 /// Time without any event after which a shard sleeps in glommio instead of its ring.

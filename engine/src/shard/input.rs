@@ -303,7 +303,7 @@ impl<A: App> Core<A> {
         let Some(row) = self.table.row(slot) else { return };
         match &row.phase {
             Phase::Live(live) => {
-                let due_ms = self.beats.gather(live.link.deadline_ms());
+                let due_ms = self.beats.from(live.link.deadline_ms());
                 self.wheel.arm(slot, due_ms);
             }
             Phase::Polling(polling) => self.wheel.arm(slot, polling.deadline_ms()),
@@ -315,7 +315,7 @@ impl<A: App> Core<A> {
     /// The same while the link is being handled: a polling session's timer is set afterwards.
     pub(super) fn rearm(&mut self, slot: u32, link: &Link<A>) {
         if !self.table.is_session(slot) {
-            self.wheel.arm(slot, self.beats.gather(link.deadline_ms()));
+            self.wheel.arm(slot, self.beats.from(link.deadline_ms()));
         }
     }
 }

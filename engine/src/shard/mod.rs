@@ -40,16 +40,14 @@ use crate::config::Config;
 use crate::handover::HttpDoor;
 use crate::ids::{Entropy, Seal, SessionKey};
 use crate::limiter::Limiter;
-use crate::limits::{
-    BEATS_GATHER_MS_MAX, BEATS_PER_TIMEOUT, IDLE_MS, PARK_MS_MAX, SWEEP_INTERVAL_MS,
-};
+use crate::limits::{BEATS_GATHER_MS_MAX, IDLE_MS, LATE_PART, PARK_MS_MAX, SWEEP_INTERVAL_MS};
 use crate::mesh::Mesh;
 use crate::metrics::Cells;
 use crate::recovery::Log;
 use crate::room::{Homes, LocalRooms, Moved};
 use crate::spaces::Spaces;
 use crate::table::Table;
-use crate::wheel::Wheel;
+use crate::wheel::{TICK_MS_MAX, Ticks, Wheel};
 use delivery::OwedAnswers;
 use drain::Drain;
 use upgrade::Arrival;
@@ -116,37 +114,14 @@ struct Bounds {
     recovery_window_ms: u32,
 }
 
-/// When heartbeats are looked at: together, so that the pongs come together as well and a wake-up
-/// of the shard serves many; and not at the same time on all shards.
-#[derive(Clone, Copy)]
-struct Beats {
-    /// Milliseconds from one time to the next: a power of two.
-    every_ms: u32,
-    phase_ms: u32,
-}
-
-impl Beats {
-    fn new(timing: &Timing, shard: u16, shards: u16) -> Self {
-        // A client that is pinged late gives up as much earlier, by its own reckoning.
-        let shorter_ms = timing.ping_interval_ms.min(timing.ping_timeout_ms);
-        let wanted_ms = (shorter_ms / BEATS_PER_TIMEOUT).clamp(1, BEATS_GATHER_MS_MAX);
-        let every_ms = 1 << wanted_ms.ilog2();
-        Self { every_ms, phase_ms: every_ms * u32::from(shard) / u32::from(shards) }
-    }
-
-    /// The first such time that is not before `due_ms`.
-    fn gather(self, due_ms: u32) -> u32 {
-        let late_ms = due_ms.wrapping_sub(self.phase_ms).wrapping_add(self.every_ms - 1);
-        (late_ms & !(self.every_ms - 1)).wrapping_add(self.phase_ms)
-    }
-}
-
 /// Everything a shard owns but its ring.
 struct Core<A: App> {
     app: A,
     config: Arc<Config>,
     bounds: Bounds,
-    beats: Beats,
+    /// When heartbeats are looked at: together, so that the pongs come together as well and a
+    /// wake-up serves many.
+    beats: Ticks,
     clock: Clock,
     now: Now,
     host: u32,
@@ -309,15 +284,19 @@ impl<A: App> Core<A> {
         let Parts { clock, host, seal, rings, slots, .. } = parts;
         let now = clock.now();
         let bounds = Bounds::new(&config);
+        // A client that is pinged late gives up as much earlier, by its own reckoning.
+        let Timing { ping_interval_ms, ping_timeout_ms } = bounds.timing;
+        let late_ms_max = ping_interval_ms.min(ping_timeout_ms) / LATE_PART;
+        let ticks = |ms: u32| Ticks::new(ms.min(late_ms_max), mesh.index(), mesh.shards());
         Self {
             app,
-            beats: Beats::new(&bounds.timing, mesh.index(), mesh.shards()),
+            beats: ticks(BEATS_GATHER_MS_MAX),
             bounds,
             clock,
             now,
             host,
             table: Table::new(slots, config.outbox_bytes_max, config.slow_consumer),
-            wheel: Wheel::new(now.ms(), mesh.index(), mesh.shards()),
+            wheel: Wheel::new(now.ms(), ticks(TICK_MS_MAX)),
             local: LocalRooms::default(),
             homes: Homes::new(mesh.index(), mesh.shards(), port),
             namespaces: A::namespaces(),
@@ -416,31 +395,5 @@ impl Bounds {
             handshake_timeout_ms: ms(config.handshake_timeout),
             recovery_window_ms: ms(config.recovery_window),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn beats((ping_interval_ms, ping_timeout_ms): (u32, u32), shard: u16, shards: u16) -> Beats {
-        Beats::new(&Timing { ping_interval_ms, ping_timeout_ms }, shard, shards)
-    }
-
-    #[test]
-    fn heartbeats_gather_a_little_later_and_never_earlier() {
-        let cases = [((25_000, 20_000), 64), ((300, 200), 4), ((25_000, 50), 1), ((5, 5), 1)];
-        for (timing, every_ms) in cases {
-            for shard in 0..7 {
-                let beats = beats(timing, shard, 7);
-                assert_eq!(beats.every_ms, every_ms);
-                for due_ms in [0, 1, 63, 1000, u32::MAX - 3, u32::MAX] {
-                    let late_ms = beats.gather(due_ms).wrapping_sub(due_ms);
-                    assert!(late_ms < every_ms, "{due_ms} of {timing:?} is {late_ms} late");
-                }
-            }
-        }
-        let phases = (0..4).map(|shard| beats((25_000, 20_000), shard, 4).phase_ms);
-        assert_eq!(phases.collect::<Vec<_>>(), [0, 16, 32, 48]);
     }
 }
