@@ -9,8 +9,10 @@ use crate::outcome::{Bound, Figure, Outcome};
 use crate::server::Reading;
 use crate::worker::Order;
 
-/// How long memory may take to come back after all have left, and how often it is looked at.
-const RETURNS_WITHIN: Duration = Duration::from_secs(90);
+/// How long memory may take to come back after all have left, with so much more for each 10,000, and
+/// how often it is looked at.
+const RETURNS_WITHIN: Duration = Duration::from_secs(10);
+const RETURNS_PER_10_000: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// Share of the growth that may stay for the wait to end.
 const KEPT_SHARE: f64 = 0.08;
@@ -88,8 +90,8 @@ pub fn run(options: &Options) -> io::Result<bool> {
             "bytes",
         ));
     }
-    figures.extend(verdicts(&totals).into_iter().filter(|it| matches!(it.key, "lost" | "errors")));
-    figures.extend(generator(&up).into_iter().filter(|it| it.key == "load_cores"));
+    figures.extend(verdicts(&totals));
+    figures.extend(generator(&up));
     let outcome = Outcome {
         workload: "connect",
         what: run.what(""),
@@ -113,13 +115,14 @@ pub fn leave(run: &mut Run, before: &Reading) -> io::Result<Option<f64>> {
     let most = grown(&run.crew.look_at_server()).unwrap_or(0.0);
     run.crew.announce("leaving");
     run.crew.order(|_| Order::Drop)?;
+    let within = RETURNS_WITHIN + RETURNS_PER_10_000 * (run.connections / 10_000) as u32;
     let mut left = Duration::ZERO;
     loop {
         run.pass("leaving", LOOK)?;
         left += LOOK;
         let kept = grown(&run.crew.look_at_server());
         let returned = kept.is_none_or(|kept| kept < KEPT_SHARE * most);
-        if returned || left >= RETURNS_WITHIN || run.crew.is_stopped() {
+        if returned || left >= within || run.crew.is_stopped() {
             return Ok(kept);
         }
     }

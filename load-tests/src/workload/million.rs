@@ -22,7 +22,7 @@ use crate::worker::{Load, Order};
 const USER_BYTES_MAX: f64 = 600.0;
 const KERNEL_BYTES_MAX: f64 = 4800.0;
 /// What each shard may cost beside its connections; counts where there are fewer than a million.
-const SHARD_BYTES: f64 = 3e6;
+const SHARD_BYTES: f64 = 5e6;
 /// CPU of a ping and its answer, in µs.
 const PING_US_MAX: f64 = 15.0;
 /// Latency of a message, in µs.
