@@ -9,8 +9,8 @@ use crate::outcome::{Bound, Figure, Outcome};
 use crate::server::Reading;
 use crate::worker::Order;
 
-/// How long memory may take to come back after all have left, with so much more for each 10,000, and
-/// how often it is looked at.
+/// How long memory may take to come back after all have left, so much more for each 10,000, and how
+/// often it is looked at.
 const RETURNS_WITHIN: Duration = Duration::from_secs(10);
 const RETURNS_PER_10_000: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
