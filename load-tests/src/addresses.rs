@@ -62,11 +62,6 @@ impl Addresses {
         };
         (target, source.map(|ip| SocketAddr::new(ip, 0)))
     }
-
-    /// How many targets there are.
-    pub fn target_count(&self) -> usize {
-        self.targets.len()
-    }
 }
 
 /// Loopback has 16 million addresses, and a server on all of them hears each.

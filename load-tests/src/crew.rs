@@ -283,9 +283,7 @@ impl Crew {
     fn take_times(&mut self) {
         for member in &self.members {
             let mut seen = member.visible.times.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.latency.move_to(&mut self.times.latency);
-            seen.connect.move_to(&mut self.times.connect);
-            seen.lag.move_to(&mut self.times.lag);
+            seen.move_to(&mut self.times);
         }
     }
 
@@ -325,9 +323,7 @@ impl Crew {
         self.view.on_sample(&sample, progress);
         self.samples.push(sample);
         let mut these = std::mem::replace(&mut self.times, before);
-        these.latency.move_to(&mut self.times.latency);
-        these.connect.move_to(&mut self.times.connect);
-        these.lag.move_to(&mut self.times.lag);
+        these.move_to(&mut self.times);
     }
 
     fn mark(&self) -> Mark {

@@ -58,17 +58,6 @@ pub fn pss_bytes(pid: u32) -> io::Result<u64> {
     Ok(labelled(&rollup, "Pss:") * 1024)
 }
 
-/// CPU time that all processes, interrupts and the hypervisor took from this host, ns, to 10 ms.
-///
-/// # Errors
-/// When `/proc` is not there.
-pub fn host_busy_ns() -> io::Result<u64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let ticks = |index| field(&stat, index).unwrap_or(0);
-    // user, nice, system; then, past idle and iowait: irq, softirq, steal
-    Ok([1, 2, 3, 6, 7, 8].into_iter().map(ticks).sum::<u64>() * TICK_NS)
-}
-
 /// Time that each core of this host has been busy, and in all, in ticks.
 ///
 /// # Errors

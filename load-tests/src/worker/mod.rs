@@ -72,6 +72,15 @@ pub struct WorkerTimes {
     pub lag: Times,
 }
 
+impl WorkerTimes {
+    /// Adds these to others and starts afresh.
+    pub fn move_to(&mut self, other: &mut Self) {
+        self.latency.move_to(&mut other.latency);
+        self.connect.move_to(&mut other.connect);
+        self.lag.move_to(&mut other.lag);
+    }
+}
+
 /// What others see of a worker.
 #[derive(Default, Debug)]
 pub struct Visible {
@@ -312,8 +321,6 @@ impl Core {
         }
         self.loading.published_ns = self.now_ns + 100 * MS;
         let mut seen = self.visible.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.latency.move_to(&mut seen.latency);
-        times.connect.move_to(&mut seen.connect);
-        times.lag.move_to(&mut seen.lag);
+        times.move_to(&mut seen);
     }
 }
