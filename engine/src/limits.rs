@@ -117,6 +117,9 @@ pub const IDLE_MS: u32 = 1000;
 
 /// Connections closed per second while draining, at the least.
 pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
+/// How long idle connections of polling clients stay open at least, so that their next poll can be
+/// told of the end, in milliseconds.
+pub const DRAIN_REQUESTS_MS: u32 = 500;
 /// Share of `DRAIN_TIMEOUT` over which connections are closed, in percent.
 pub const DRAIN_SPREAD_PERCENT: u32 = 60;
 
