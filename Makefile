@@ -23,12 +23,13 @@ export THRONG_ECHO ?= $(TARGET)/release/examples/echo
 export THRONG_CONFORMANCE ?= $(TARGET)/release/examples/conformance
 export THRONG_EXAMPLES ?= $(TARGET)/release/examples
 export THRONG_LOAD ?= $(TARGET)/release/throng-load
+export THRONG_SECANTUSD ?= $(abspath $(VENV)/bin/secantusd-py)
 
 COMPARE_PYTHON := $(TARGET)/compare/venv/bin/python
 
 say = @echo "==> $(1)"
 
-.PHONY: help run test million compare setup setup-compare setup-rust setup-python setup-node lint build \
+.PHONY: help run test million compare setup setup-compare setup-rust setup-python setup-node setup-redis lint build \
         test-rust test-node test-python test-conformance test-million clean
 
 help: ## list what can be made
@@ -66,7 +67,7 @@ $(COMPARE_PEERS)/node_modules/.ready: $(COMPARE_PEERS)/package-lock.json
 
 test: setup lint build test-rust test-node test-python test-conformance test-million ## set up, lint, build and run every suite
 
-setup: setup-rust setup-python setup-node ## make ready for every suite
+setup: setup-rust setup-python setup-node setup-redis ## make ready for every suite
 
 setup-rust: ## check for cargo and a C compiler
 	$(call say,checking for cargo and a C compiler)
@@ -84,6 +85,11 @@ $(VENV)/.ready: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+setup-redis: ## check for Redis, whose snapshots are backed up
+	$(call say,checking for Redis)
+	@command -v redis-server >/dev/null && command -v redis-cli >/dev/null || $(call install,redis-server redis-tools)
+	@command -v redis-server >/dev/null || { echo "redis-server is missing: install Redis"; exit 1; }
 
 setup-node: $(NODE_TESTS)/node_modules/.ready ## install what the Node suite uses
 
@@ -110,15 +116,15 @@ build: setup-rust ## the engine, its examples and the load generator, optimised
 	@cargo build --release -p throng --bins --examples
 	@cargo build --release -p throng-load
 
-test-rust: setup-rust ## unit and integration tests of the workspace
+test-rust: setup-rust setup-python ## unit and integration tests of the workspace
 	$(call say,cargo test)
-	@cargo test --workspace
+	@$(PYTHON) tests/with-mongodb.py cargo test --workspace
 
 test-node: setup-node build ## the engine under the stock JavaScript client
 	$(call say,Node suite)
 	@cd $(NODE_TESTS) && node --test --test-concurrency=1 *.test.mjs
 
-test-python: setup-python build ## the engine under the stock Python client and under hostile input
+test-python: setup-python setup-redis build ## the engine under the stock Python client and under hostile input
 	$(call say,Python suite)
 	@$(PYTHON) -m pytest $(PYTHON_TESTS)
 

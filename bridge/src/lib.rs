@@ -2,15 +2,26 @@
 //! hosts and where messages are kept.
 //!
 //! Owns what a message is and who may number it. Never sees the engine: a shard submits requests
-//! to its [`Port`] and polls outcomes, in the order it likes. For now there is one implementation,
-//! [`Memory`]: rooms live in the shard's own memory and nothing leaves the host. Every
-//! implementation passes the same contract tests (`tests/contract.rs`).
+//! to its [`Port`] and polls outcomes, in the order it likes. [`Memory`] alone keeps rooms in the
+//! shard's own memory and nothing leaves the host; every implementation of a port passes the same
+//! contract tests (`tests/contract.rs`), and every [`store::Store`] those of `tests/store.rs`.
 #![forbid(unsafe_code)]
 
+pub mod backup;
+mod keep;
+mod log;
 mod memory;
 mod message;
+pub mod password;
 mod port;
+mod stats;
+pub mod store;
+mod stored;
 
-pub use memory::{Memory, MemoryLimits};
-pub use message::{Author, Draft, Message};
-pub use port::{Full, Outcome, Page, Port, Range, Request, Ticket};
+pub use keep::{Bridge, Line, Opening, Plan, Users};
+pub use log::MemoryLimits;
+pub use memory::Memory;
+pub use message::{Author, Draft, Message, Range};
+pub use port::{Full, Outcome, Page, Port, Request, Ticket};
+pub use stats::Stats;
+pub use stored::{Stored, StoredLimits};

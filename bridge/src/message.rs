@@ -1,4 +1,4 @@
-//! A message as everybody keeps it: the store, the cache, other hosts.
+//! A message as everybody keeps it: the store, the cache, other hosts; and which ones are wanted.
 
 /// Who wrote a message, as receivers see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,13 +38,31 @@ pub struct Message {
     pub draft: Draft,
 }
 
-impl Message {
+/// Which messages of a room are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// Only messages with a greater `seq`.
+    pub after: Option<u64>,
+    /// Only messages with a smaller `seq`.
+    pub before: Option<u64>,
+    /// At most so many, the newest of the range.
+    pub limit: usize,
+}
+
+impl Draft {
     /// Bytes of user memory it holds, its own struct included.
     pub fn held_bytes(&self) -> usize {
-        let Draft { from, body, attachments, client_id } = &self.draft;
+        let Self { from, body, attachments, client_id } = self;
         let author = from.id.len() + from.user.len() + from.name.len();
         let parts: usize = attachments.iter().map(|part| part.len() + size_of::<Box<[u8]>>()).sum();
         let client_id = client_id.as_ref().map_or(0, |id| id.len());
-        size_of::<Self>() + self.id.len() + author + body.len() + parts + client_id
+        size_of::<Self>() + author + body.len() + parts + client_id
+    }
+}
+
+impl Message {
+    /// Bytes of user memory it holds, its own struct included.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Draft>() + self.id.len() + self.draft.held_bytes()
     }
 }

@@ -2,32 +2,24 @@
 
 use std::sync::Arc;
 
-use crate::message::{Draft, Message};
+use crate::message::{Draft, Message, Range};
+use crate::store::{RoomRecord, RoomSettings};
 
 /// What the shard calls a request by; it comes back with the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
-/// Which messages of a room are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Range {
-    /// Only messages with a greater `seq`.
-    pub after: Option<u64>,
-    /// Only messages with a smaller `seq`.
-    pub before: Option<u64>,
-    /// At most so many, the newest of the range.
-    pub limit: usize,
-}
-
 /// What a shard asks. Requests for one room are answered in order.
 #[derive(Debug)]
 pub enum Request {
-    /// The room has members on this host: its order must not be forgotten meanwhile.
+    /// The room is in use from now on: its order must not be forgotten meanwhile. Comes back with
+    /// [`Outcome::Opened`]; until then, and unless that has a record, nothing else may be asked of
+    /// the room.
     Open {
         /// The room's name.
         room: Arc<str>,
     },
-    /// The last member has left.
+    /// It is no longer in use, and nothing asked of it waits for an answer.
     Close {
         /// The room's name.
         room: Arc<str>,
@@ -41,7 +33,7 @@ pub enum Request {
         /// The message.
         draft: Draft,
     },
-    /// Read messages.
+    /// Read messages, of an open room or of any other.
     Read {
         /// Comes back with [`Outcome::Read`].
         ticket: Ticket,
@@ -49,6 +41,31 @@ pub enum Request {
         room: Arc<str>,
         /// Which ones.
         range: Range,
+    },
+    /// Read what is known of a room, be it open or not.
+    Record {
+        /// Comes back with [`Outcome::Record`].
+        ticket: Ticket,
+        /// The room's name.
+        room: Arc<str>,
+    },
+    /// Replace a room's settings, be it open or not.
+    Configure {
+        /// Comes back with [`Outcome::Record`].
+        ticket: Ticket,
+        /// The room's name.
+        room: Arc<str>,
+        /// All of them.
+        settings: RoomSettings,
+    },
+    /// Compare a password with a hash.
+    Verify {
+        /// Comes back with [`Outcome::Verified`].
+        ticket: Ticket,
+        /// What a client has given.
+        password: Box<str>,
+        /// The hash, as [`RoomSettings::password`].
+        hash: Box<str>,
     },
 }
 
@@ -62,14 +79,23 @@ pub struct Page {
     /// Whether all messages of the range are here: false where some are gone or did not fit. Always
     /// true without `after`, which asks for no beginning.
     pub complete: bool,
-    /// Whether older messages than the first one here can still be read.
+    /// Whether older messages than the first one here can still be read, as far as is known.
     pub more: bool,
+    /// What the store has of the range could not be read now.
+    pub partial: bool,
 }
 
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Outcome {
-    /// To [`Request::Publish`].
+    /// To [`Request::Open`].
+    Opened {
+        /// The room's name.
+        room: Arc<str>,
+        /// What is known of it; `None`: that cannot be found out now, and the room stays closed.
+        record: Option<RoomRecord>,
+    },
+    /// To [`Request::Publish`]: the message has its number, and everybody may have it.
     Published {
         /// The request's.
         ticket: Ticket,
@@ -77,6 +103,23 @@ pub enum Outcome {
         message: Arc<Message>,
         /// Whether it had been numbered before: it must not be delivered again.
         duplicate: bool,
+        /// Whether it is as safe as its sender was promised; if not, [`Outcome::Settled`] follows.
+        settled: bool,
+    },
+    /// To [`Request::Publish`]: what has become of a message that was not settled at once.
+    Settled {
+        /// The request's.
+        ticket: Ticket,
+        /// The message.
+        message: Arc<Message>,
+        /// Whether it is kept; if not, that is unknown, and a repetition is answered anew.
+        kept: bool,
+    },
+    /// To [`Request::Publish`]: it could not be found out whether this is a repetition. Nothing has
+    /// happened.
+    Refused {
+        /// The request's.
+        ticket: Ticket,
     },
     /// To [`Request::Read`].
     Read {
@@ -84,6 +127,20 @@ pub enum Outcome {
         ticket: Ticket,
         /// What was found.
         page: Page,
+    },
+    /// To [`Request::Record`] and [`Request::Configure`].
+    Record {
+        /// The request's.
+        ticket: Ticket,
+        /// The room as it is now; `None`: the store does not answer.
+        record: Option<RoomRecord>,
+    },
+    /// To [`Request::Verify`].
+    Verified {
+        /// The request's.
+        ticket: Ticket,
+        /// Whether it is the password; `None`: that cannot be found out now.
+        right: Option<bool>,
     },
 }
 
@@ -100,14 +157,11 @@ pub trait Port: Send {
     /// `unavailable`. `Open` and `Close` are always taken.
     fn try_submit(&mut self, request: Request, now_ms: u64) -> Result<(), Full>;
 
-    /// The next outcome, if there is one.
-    fn poll_outcome(&mut self) -> Option<Outcome>;
+    /// The next outcome, if there is one. `now_ms` as in [`Port::try_submit`].
+    fn poll_outcome(&mut self, now_ms: u64) -> Option<Outcome>;
 
     /// Lets go of what has expired. Called now and then.
     fn expire(&mut self, now_ms: u64);
-
-    /// The room's last `seq` as far as this host knows; 0 for none.
-    fn last_seq(&self, room: &str) -> u64;
 
     /// Bytes of messages held in this host's memory.
     fn held_bytes(&self) -> usize;

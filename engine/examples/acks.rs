@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Args { port, workers } = Args::parse();
     let recovery_window = Duration::from_secs(120);
     let config = Config { port, workers, recovery_window, ..Config::default() };
-    let host = Host::start(config, |_| Votes::new(), without_history)?;
+    let host = Host::start(config, |_| Votes::new(), &without_history)?;
     println!("votes on http://localhost:{}", host.port());
     host.run()
 }

@@ -90,7 +90,7 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let config = Config { port: Args::parse().port, ..Config::default() };
-    let host = Host::start(config, |_| Chat::new(), without_history)?;
+    let host = Host::start(config, |_| Chat::new(), &without_history)?;
     println!("chat on http://localhost:{}", host.port());
     host.run()
 }

@@ -121,7 +121,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cors_origins,
         ..Config::default()
     };
-    let host = Host::start(config, |_| Conformance, without_history)?;
+    let host = Host::start(config, |_| Conformance, &without_history)?;
     println!("conformance on http://localhost:{}", host.port());
     host.run()
 }

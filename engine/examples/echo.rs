@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         compression_bytes_min: 0,
         ..Config::default()
     };
-    let host = Host::start(config, |_| Echo, without_history)?;
+    let host = Host::start(config, |_| Echo, &without_history)?;
     println!("echo on ws://localhost:{}/", host.port());
     host.run()
 }

@@ -1,4 +1,4 @@
-//! The command line: `throng`, `throng check`, `throng config`, and a flag for every setting.
+//! The command line: `throng` and its commands, and a flag for every setting.
 //!
 //! It owns the flags, which it derives from the settings' table, and how a refusal reaches the
 //! operator. It never looks at a setting's value, nor at the process: arguments and environment are
@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::config::{self, GROUPS, Loaded, Problems, Setting};
 
 /// What the operator asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `throng`: serve.
     Run,
@@ -25,6 +25,29 @@ pub enum Command {
     },
     /// `throng config`: print the effective settings.
     ShowConfig,
+    /// `throng backup`: copy the store.
+    Backup {
+        /// `--to`: into this folder instead of `backups` in `DATA_DIR`.
+        to: Option<PathBuf>,
+        /// `--keep`: how many complete backups may stand there.
+        keep: usize,
+        /// `--dry-run`: only say what would be done.
+        dry_run: bool,
+    },
+    /// `throng restore`: put a backup back.
+    Restore {
+        /// The backup's folder.
+        from: PathBuf,
+        /// `--dry-run`: check it and say what would be done.
+        dry_run: bool,
+        /// `--force`: move aside what is there.
+        force: bool,
+    },
+    /// `throng maintain`: run retention once and tend the store.
+    Maintain {
+        /// `--dry-run`: only say what would be done.
+        dry_run: bool,
+    },
 }
 
 /// Why the program ends before it began.
@@ -74,14 +97,30 @@ pub fn parse(
 ) -> Result<(Command, Loaded), Exit> {
     let matches = command_line().try_get_matches_from(args).map_err(Exit::Usage)?;
     let (command, matches) = match matches.subcommand() {
-        Some(("check", matches)) => {
-            (Command::Check { strict: matches.get_flag("strict") }, matches)
-        }
-        Some((_, matches)) => (Command::ShowConfig, matches),
+        Some((name, matches)) => (command(name, matches), matches),
         None => (Command::Run, &matches),
     };
     let loaded = load(matches, env).map_err(Exit::Settings)?;
     Ok((command, loaded))
+}
+
+fn command(name: &str, matches: &ArgMatches) -> Command {
+    let path = |name| matches.get_one::<PathBuf>(name).cloned();
+    match name {
+        "check" => Command::Check { strict: matches.get_flag("strict") },
+        "backup" => Command::Backup {
+            to: path("to"),
+            keep: matches.get_one("keep").copied().unwrap_or(KEEP) as usize,
+            dry_run: matches.get_flag("dry-run"),
+        },
+        "restore" => Command::Restore {
+            from: path("from").unwrap_or_default(),
+            dry_run: matches.get_flag("dry-run"),
+            force: matches.get_flag("force"),
+        },
+        "maintain" => Command::Maintain { dry_run: matches.get_flag("dry-run") },
+        _ => Command::ShowConfig,
+    }
 }
 
 fn load(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Loaded, Problems> {
@@ -96,10 +135,8 @@ fn command_line() -> clap::Command {
         .value_parser(value_parser!(PathBuf))
         .help("TOML file with settings, their names in lower case")
         .global(true);
-    let strict = Arg::new("strict")
-        .long("strict")
-        .action(ArgAction::SetTrue)
-        .help("Exit with 1 if the host falls short of anything that is only advised");
+    let strict =
+        switch("strict", "Exit with 1 if the host falls short of anything that is only advised");
     let flags = GROUPS.iter().flat_map(|group| {
         group.settings.iter().map(|setting| flag(setting).help_heading(group.title))
     });
@@ -119,6 +156,42 @@ fn command_line() -> clap::Command {
             clap::Command::new("config")
                 .about("Print the effective settings as TOML, secrets masked"),
         )
+        .subcommands(keeping())
+}
+
+/// Backups to keep where nothing is said: a week of nightly ones.
+const KEEP: u32 = 7;
+
+/// The commands that look after the store.
+fn keeping() -> [clap::Command; 3] {
+    let dry_run = || switch("dry-run", "Say what would be done; write and delete nothing");
+    let path = |name| Arg::new(name).value_parser(value_parser!(PathBuf));
+    let to = path("to")
+        .long("to")
+        .value_name("DIR")
+        .help("Folder that backups stand in [default: backups in DATA_DIR]");
+    let keep = Arg::new("keep")
+        .long("keep")
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(1..))
+        .help(format!("Delete the oldest backups beyond so many [default: {KEEP}]"));
+    let from = path("from").value_name("FROM").required(true).help("The backup: a folder throng-…");
+    let force = switch("force", "Replace what is there; it is moved aside, not deleted");
+    [
+        clap::Command::new("backup")
+            .about("Copy the store to a new folder, beside a running engine")
+            .args([to, keep, dry_run()]),
+        clap::Command::new("restore")
+            .about("Check a backup and put it back; the engine must not run")
+            .args([from, dry_run(), force]),
+        clap::Command::new("maintain")
+            .about("Run retention once and tend the store")
+            .arg(dry_run()),
+    ]
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn flag(setting: &'static Setting) -> Arg {
@@ -161,6 +234,16 @@ mod tests {
             (&["--max-workers=3", "check"], Command::Check { strict: false }),
             (&["check", "--max-workers=3", "--strict"], Command::Check { strict: true }),
             (&["config", "--max-workers", "3"], Command::ShowConfig),
+            (
+                &["--max-workers=3", "backup", "--to", "/b", "--keep=2", "--dry-run"],
+                Command::Backup { to: Some("/b".into()), keep: 2, dry_run: true },
+            ),
+            (&["backup", "--max-workers=3"], Command::Backup { to: None, keep: 7, dry_run: false }),
+            (
+                &["restore", "/b/it", "--max-workers", "3", "--force"],
+                Command::Restore { from: "/b/it".into(), dry_run: false, force: true },
+            ),
+            (&["maintain", "--max-workers=3"], Command::Maintain { dry_run: false }),
         ] {
             let (parsed, loaded) = run(args).expect("these arguments are good");
             assert_eq!((parsed, loaded.config.workers, loaded.config.port), (command, 3, 1234));
@@ -199,6 +282,8 @@ mod tests {
         assert!(refusal(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
         assert!(refusal(&["--max-worker", "3"]).contains("--max-workers"));
         assert!(refusal(&["serve"]).contains("unrecognized subcommand"));
+        assert!(refusal(&["restore"]).contains("FROM"));
+        assert!(refusal(&["backup", "--keep", "0"]).contains("0 is not in 1.."));
         assert!(refusal(&["--max-workers", "0"]).contains("MAX_WORKERS=0 (flag)"));
     }
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::app::{App, Envelope};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Control, Line, Signals};
+use crate::control::{Control, Line, Signals, StoreView};
 use crate::handover::{self, HandedOver, HttpDoor};
 use crate::ids::{Entropy, Seal};
 use crate::limiter::Limiter;
@@ -54,6 +54,16 @@ pub struct Seat<'a> {
     pub cells: &'a Arc<Cells>,
     /// A prefix for ids that no other shard and no other start uses.
     pub id_prefix: &'a str,
+    doors: &'a Arc<[Door]>,
+    shard: u16,
+}
+
+impl Seat<'_> {
+    /// What tells the shard, from any thread, that its bridge has something for it.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let (doors, shard) = (Arc::clone(self.doors), self.shard);
+        move || doors[usize::from(shard)].call(shard)
+    }
 }
 
 /// A host whose shards run.
@@ -125,6 +135,23 @@ pub fn without_history(seat: &Seat<'_>) -> Box<dyn Port> {
     Box::new(Memory::new(limits, seat.id_prefix))
 }
 
+/// What gives each shard its end of the bridge.
+pub trait Ports {
+    /// The end of the shard that sits here; called once for each.
+    fn port(&self, seat: &Seat<'_>) -> Box<dyn Port>;
+
+    /// What the control thread may say of the store, if there is one.
+    fn store(&self) -> Option<StoreView> {
+        None
+    }
+}
+
+impl<F: Fn(&Seat<'_>) -> Box<dyn Port>> Ports for F {
+    fn port(&self, seat: &Seat<'_>) -> Box<dyn Port> {
+        self(seat)
+    }
+}
+
 impl<A: App + Send> Host<A> {
     /// Starts the shards. `app` and `bridge` are called once for each. Keeps the whole process from
     /// using huge pages.
@@ -134,7 +161,7 @@ impl<A: App + Send> Host<A> {
     pub fn start(
         config: Config,
         app: impl Fn(&Seat<'_>) -> A,
-        bridge: impl Fn(&Seat<'_>) -> Box<dyn Port>,
+        bridge: &impl Ports,
     ) -> Result<Self, Box<dyn Error>> {
         memory::refuse_huge_pages();
         let host = examine()?;
@@ -153,17 +180,20 @@ impl<A: App + Send> Host<A> {
             http,
             seal: Seal::new(&mut Entropy::default()),
             rings: (0..config.workers).map(|_| OnceLock::new()).collect(),
+            doors: Arc::clone(&doors),
             config,
         };
         let mut lines = Vec::new();
         let mut shards = Vec::new();
         for (mesh, listener) in meshes.into_iter().zip(listeners) {
-            let (line, shard) = shared.start_shard(mesh, listener, &app, &bridge)?;
+            let (line, shard) = shared.start_shard(mesh, listener, &app, bridge)?;
             lines.push(line);
             shards.push(shard);
         }
         let facts = Facts::new(&shared.config, &host);
-        let control = Control::new(shared.config, lines, Arc::clone(&doors) as Arc<[Door]>);
+        let doors = Arc::clone(&doors) as Arc<[Door]>;
+        let control =
+            Control::new(shared.config, lines, doors, facts.connections_max, bridge.store());
         Ok(Self { control, handed_over, shards, port, facts })
     }
 
@@ -193,8 +223,10 @@ impl<A: App + Send> Host<A> {
             self.control.run(self.handed_over, signals).await;
             io::Result::Ok(())
         })?;
-        for shard in self.shards {
-            shard.join().map_err(|error| error.to_string())??;
+        // All have ended before the first error is told: their bridge waits for each.
+        let ended: Vec<_> = self.shards.into_iter().map(ExecutorJoinHandle::join).collect();
+        for shard in ended {
+            shard.map_err(|error| error.to_string())??;
         }
         info!("stopped");
         Ok(())
@@ -212,6 +244,7 @@ struct Shared {
     http: HttpDoor,
     seal: Seal,
     rings: Arc<[OnceLock<Address>]>,
+    doors: Arc<[Door]>,
 }
 
 type Started<A> = (Line<A>, ExecutorJoinHandle<io::Result<()>>);
@@ -236,7 +269,7 @@ impl Shared {
         mesh: Mesh<Envelope<A>>,
         listener: Listener,
         app: impl Fn(&Seat<'_>) -> A,
-        bridge: impl Fn(&Seat<'_>) -> Box<dyn Port>,
+        bridge: &impl Ports,
     ) -> Result<Started<A>, GlommioError<()>> {
         let index = usize::from(mesh.index());
         let cells = Arc::new(Cells::default());
@@ -247,10 +280,12 @@ impl Shared {
             limiter: &self.limiter,
             cells: &cells,
             id_prefix: &id_prefix,
+            doors: &self.doors,
+            shard: mesh.index(),
         };
         let parts = Parts {
             app: app(&seat),
-            port: bridge(&seat),
+            port: bridge.port(&seat),
             config: Arc::clone(&self.config),
             mesh,
             cells: Arc::clone(&cells),

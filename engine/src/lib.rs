@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a message meets them: from the settings and limits,
 //! through a connection's first request, its table and timers, to the application, the rooms, the
 //! mesh between shards, the shard that drives it all, and the control thread beside them.
+//! `keep` looks after the store when no shard runs.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -29,6 +30,8 @@ pub mod codec;
 pub mod control;
 pub mod handover;
 pub mod host;
+pub mod keep;
 pub mod mesh;
+pub mod outside;
 pub mod room;
 pub mod shard;

@@ -86,6 +86,25 @@ pub const SHARD_ANSWER_MS: u64 = 2000;
 pub const HTTP_HEAD_MS: u64 = 10_000;
 /// Rooms given at once by `/api/rooms`.
 pub const ROOMS_PER_PAGE_MAX: usize = 1000;
+/// Bytes of a request's body that the control thread takes.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
+/// How long the control thread waits for what a shard must ask the store, in milliseconds.
+pub const STORE_ANSWER_MS: u64 = 10_000;
+/// User ids a room's settings may name; of 32 ASCII characters each, they fit into one body.
+pub const ROOM_USERS_MAX: usize = 1000;
+/// Bytes of a room's password.
+pub const ROOM_PASSWORD_BYTES_MAX: usize = 128;
+/// Bytes of what an operator keeps with a room (JSON text).
+pub const ROOM_METADATA_BYTES_MAX: usize = 16 << 10;
+
+/// Seconds a reading must have been good before its alert ends.
+pub const ALERT_CLEAR_S: u32 = 10;
+/// Seconds over which the store's answers are averaged for its alert.
+pub const ALERT_STORE_WINDOW_S: usize = 10;
+/// Seconds over which slow consumers are counted for their alert.
+pub const ALERT_SLOW_WINDOW_S: usize = 60;
+/// Seconds after which retention, where it is on, ought to have been through everything again.
+pub const ALERT_RETENTION_S: u64 = 24 * 60 * 60;
 
 /// Slots of a ring beyond its share of the wanted connections: refusals need one to be said in.
 pub const SPARE_SLOTS: u64 = 256;
@@ -115,6 +134,21 @@ pub const PARK_MS_MAX: u32 = 100;
 /// Time without any event after which a shard sleeps in glommio instead of its ring.
 pub const IDLE_MS: u32 = 1000;
 
+/// A room's password, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 128;
+
+/// Rooms of a shard that may wait for the store to be opened.
+pub const OPENING_ROOMS_MAX: usize = 65_536;
+/// Requests that may wait for one of them.
+pub const OPENING_ASKS_MAX: usize = 4_096;
+
+/// Messages of the host that may wait for the store, over all shards.
+pub const STORE_QUEUE_MAX: usize = 1 << 17;
+/// Their bytes, likewise.
+pub const STORE_QUEUE_BYTES_MAX: usize = 256 << 20;
+/// Questions a shard may have put to the store without an answer.
+pub const STORE_QUESTIONS_MAX: usize = 1024;
+
 /// Connections closed per second while draining, at the least.
 pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
 /// How long idle connections of polling clients stay open at least, so that their next poll can be
@@ -122,9 +156,14 @@ pub const DRAIN_PER_SECOND_MIN: u64 = 1000;
 pub const DRAIN_REQUESTS_MS: u32 = 500;
 /// Share of `DRAIN_TIMEOUT` over which connections are closed, in percent.
 pub const DRAIN_SPREAD_PERCENT: u32 = 60;
+/// Share of it for the store to take what waits, once the connections are closed, in percent.
+pub const DRAIN_STORE_PERCENT: u32 = 30;
 
+const _: () = assert!(DRAIN_SPREAD_PERCENT + DRAIN_STORE_PERCENT <= 100);
 const _: () = assert!(TOMBSTONE_MS <= UPGRADE_MS && NOOP_INTERVAL_MS < UPGRADE_MS);
 const _: () = assert!(MESH_BATCHES_MAX.is_power_of_two() && RING_PARTS_MAX.is_power_of_two());
 const _: () = assert!(LINGER_MS < 5000, "a drain must outlast a lingering close");
 const _: () = assert!(PARK_MS_MAX < IDLE_MS);
 const _: () = assert!(HISTORY_PER_PAGE_MAX <= PARTICIPANTS_PER_PAGE_MAX);
+const _: () = assert!(ROOM_USERS_MAX * (USER_NAME_CHARS_MAX + 3) < HTTP_BODY_BYTES_MAX);
+const _: () = assert!(ROOM_METADATA_BYTES_MAX < HTTP_BODY_BYTES_MAX);

@@ -11,9 +11,10 @@ use throng::chat::Chat;
 use throng::cli::{self, Command};
 use throng::config::{Config, LogFormat};
 use throng::host::{Facts, Host, Seat, examine};
-use throng::limits::HISTORY_BYTES_PER_SHARD_MAX;
+use throng::keep;
+use throng::limits::DRAIN_STORE_PERCENT;
+use throng::outside::{self, Outside};
 use throng::tuning;
-use throng_bridge::{Memory, MemoryLimits, Port};
 use throng_ring::memory;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +34,13 @@ fn main() -> ExitCode {
         }
         Command::Check { strict } => check(&loaded.config, strict),
         Command::Run => run(loaded.config),
+        Command::Backup { to, keep, dry_run } => {
+            return keep::backup(&loaded, to.as_deref(), keep, dry_run);
+        }
+        Command::Restore { from, dry_run, force } => {
+            return keep::restore(&loaded.config, &from, dry_run, force);
+        }
+        Command::Maintain { dry_run } => return keep::maintain(&loaded.config, dry_run),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,7 +65,7 @@ fn check(config: &Config, strict: bool) -> Result<(), Box<dyn Error>> {
         Some(why) => println!("capacity  {} connections: {why}", facts.connections_max),
     }
     let advised = advise(config);
-    println!("redis     off\nstore     memory (nothing is kept over a restart yet)");
+    println!("redis     off\nstore     {}", outside::try_out(config)?);
     if strict && (advised || facts.shortfall.is_some()) {
         return Err("the host falls short (--strict)".into());
     }
@@ -85,19 +93,13 @@ fn advise(config: &Config) -> bool {
 fn run(config: Config) -> Result<(), Box<dyn Error>> {
     start_log(&config);
     let shown = config.clone();
-    let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells);
-    let host = Host::start(config, app, in_memory)?;
+    let outside = Outside::start(&config)?;
+    let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells, outside.users());
+    let host = Host::start(config, app, &outside)?;
     greet(&shown, &host);
-    host.run()
-}
-
-fn in_memory(seat: &Seat<'_>) -> Box<dyn Port> {
-    let limits = MemoryLimits {
-        messages_per_room: seat.config.history_size,
-        ttl_ms: seat.config.history_ttl.as_millis() as u64,
-        bytes_max: HISTORY_BYTES_PER_SHARD_MAX,
-    };
-    Box::new(Memory::new(limits, seat.id_prefix))
+    let ended = host.run();
+    outside.finish(shown.drain_timeout * DRAIN_STORE_PERCENT / 100);
+    ended
 }
 
 /// The first lines: where to look, and what was found.
@@ -111,10 +113,8 @@ fn greet(config: &Config, host: &Host<Chat>) {
     println!("  health    {base}/health");
     println!("  metrics   {base}/metrics");
     println!("  rooms     {base}/api/rooms");
-    println!(
-        "  capacity  {} connections on {} shards; messages in memory",
-        facts.connections_max, facts.shards
-    );
+    println!("  capacity  {} connections on {} shards", facts.connections_max, facts.shards);
+    println!("  messages  {}", outside::describe(config));
     if let Some(why) = &facts.shortfall {
         println!("  limit     {why}");
     }

@@ -55,6 +55,13 @@ impl Door {
         }
     }
 
+    /// Wakes the shard `own`, whose door this is, for something that did not come by the mesh.
+    pub fn call(&self, own: u16) {
+        // Its own mark: nothing is in the mesh under it, but nobody lies down on a mark.
+        self.mark(own);
+        self.knock();
+    }
+
     /// Says that `shard` has queued a batch; [`Door::knock`] follows.
     fn mark(&self, shard: u16) {
         self.marks[usize::from(shard / 64)].fetch_or(1 << (shard % 64), Ordering::Release);

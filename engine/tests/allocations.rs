@@ -96,8 +96,8 @@ fn deliveries_do_not_allocate() {
         message_rate: Rate::UNLIMITED,
         ..Config::default()
     };
-    let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells);
-    let host = Host::start(config, app, memory).expect("a host");
+    let app = |seat: &Seat<'_>| Chat::new(seat.config, seat.limiter, seat.cells, None);
+    let host = Host::start(config, app, &memory).expect("a host");
     let few = allocations(host.port(), "few", 10);
     let many = allocations(host.port(), "many", 210);
     let more_deliveries = 200 * MESSAGES;

@@ -33,6 +33,8 @@ const LAYERS: &[&[&str]] = &[
     &["shard"],
     &["control"],
     &["host"],
+    &["outside"],
+    &["keep"],
 ];
 
 fn root() -> PathBuf {

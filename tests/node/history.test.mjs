@@ -8,7 +8,7 @@ import { ok, range, refused } from "./events.mjs";
 
 let engine;
 before(async () => {
-  engine = await startEngine({ HISTORY_SIZE: 30 });
+  engine = await startEngine({ HISTORY_SIZE: 30, DATA_DIR: "none" });
 });
 after(() => engine?.stop());
 

@@ -8,7 +8,7 @@ import { cut, ok, range, refused } from "./events.mjs";
 
 let engine;
 before(async () => {
-  engine = await startEngine({ HISTORY_SIZE: 20 });
+  engine = await startEngine({ HISTORY_SIZE: 20, DATA_DIR: "none" });
 });
 after(() => engine?.stop());
 

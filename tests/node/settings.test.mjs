@@ -56,7 +56,6 @@ for (const [name, value] of WRONG) {
 
 const NOT_YET = {
   REDIS_URL: "redis://127.0.0.1:6379",
-  MONGODB_URI: "mongodb://127.0.0.1/throng",
   JWT_SECRET: "x".repeat(32),
   TLS_CERT: "/tmp/cert.pem",
 };

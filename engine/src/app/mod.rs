@@ -194,13 +194,22 @@ pub trait App: Sized + 'static {
     /// A socket asks something of a room, which may be new and may not have it as a member.
     fn request(&mut self, room: &mut Room<'_, Self>, from: Sid, request: Self::Request);
 
+    /// Whether a request is worth opening a room for, which may take a look into the store; others
+    /// meet a room without members.
+    fn opens(_request: &Self::Request) -> bool {
+        true
+    }
+
     /// A member is gone: it left, was dismissed, or its connection ended.
     fn left(&mut self, _room: &mut Room<'_, Self>, _sid: Sid, _member: &Self::Member) {}
 
     /// A member whose connection had ended is back, as what it was.
     fn returned(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
 
-    /// What [`Room::publish`] or [`Room::read`] asked for is there.
+    /// A message has its place in the room's order: members may have it.
+    fn published(&mut self, _room: &mut Room<'_, Self>, _message: &throng_bridge::Message) {}
+
+    /// What [`Room::publish`], [`Room::read`] or [`Room::verify`] asked for is there.
     fn answered(&mut self, _room: &mut Room<'_, Self>, _ticket: Self::Ticket, _answer: Answer) {}
 
     /// The time asked for by [`Room::wake_at_ms`] has come.

@@ -188,6 +188,12 @@ impl<A: App> Socket<'_, A> {
         Ok(())
     }
 
+    /// Passes a request on to a room this socket is in, or was until a moment ago: one that has
+    /// closed meanwhile is opened again.
+    pub fn request_again(&mut self, room: &str, request: A::Request) {
+        self.ask_by_name(room, Ask::App(request));
+    }
+
     /// Passes a packet on to any socket of the host.
     pub fn relay(&mut self, relay: Relay) {
         let Facts { shards, host, .. } = self.0.facts;

@@ -5,6 +5,8 @@
 pub(super) enum Error {
     /// The request's form; with what is wrong.
     Invalid(&'static str),
+    /// Not for this user; with what would help.
+    Forbidden(&'static str),
     /// The sender is not in the room.
     NotInRoom,
     /// What was addressed does not exist.
@@ -25,6 +27,7 @@ impl Error {
     fn code(self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid",
+            Self::Forbidden(_) => "forbidden",
             Self::NotInRoom => "not_in_room",
             Self::NotFound => "not_found",
             Self::RateLimited => "rate_limited",
@@ -37,7 +40,7 @@ impl Error {
 
     fn message(self) -> &'static str {
         match self {
-            Self::Invalid(what) => what,
+            Self::Invalid(what) | Self::Forbidden(what) => what,
             Self::NotInRoom => "join the room first",
             Self::NotFound => "nobody has this id",
             Self::RateLimited => "too many in a short time; wait a little",

@@ -62,6 +62,9 @@ pub(super) fn on_request(room: ChatRoomRef<'_, '_>, from: Sid, query: Query) -> 
 }
 
 pub(super) fn answer(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, page: Page) {
+    if page.partial && page.messages.is_empty() {
+        return room.send(to, Packet::ack(ack, &Error::Unavailable.to_json()));
+    }
     let mut out = String::from(r#"{"ok":true,"messages":"#);
     let (attachments, trimmed) = push_messages(room.name(), &page.messages, &mut out);
     out.push_str(r#","more":"#);
@@ -69,8 +72,8 @@ pub(super) fn answer(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, page: Page) {
     room.send(to, Packet::ack_with(ack, &out, &attachments));
 }
 
-/// Writes messages by rising `seq`, the newest that fit into one answer. Returns their binary
-/// parts, and whether older ones were left out.
+/// Writes messages by rising `seq`, the newest that fit into one answer, at least one. Returns
+/// their binary parts, and whether older ones were left out.
 pub(super) fn push_messages(
     room: &str,
     messages: &[Arc<Message>],
@@ -80,7 +83,8 @@ pub(super) fn push_messages(
     let fits = |message: &&Arc<Message>| {
         bytes += message.held_bytes();
         parts += message.draft.attachments.len();
-        bytes <= REPLY_LIST_BYTES_MAX && parts <= REPLY_ATTACHMENTS_MAX
+        let first = bytes == message.held_bytes();
+        first || (bytes <= REPLY_LIST_BYTES_MAX && parts <= REPLY_ATTACHMENTS_MAX)
     };
     let count = messages.iter().rev().take_while(fits).count();
     let mut attachments: Vec<Box<[u8]>> = Vec::new();

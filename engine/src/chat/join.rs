@@ -14,7 +14,7 @@ use super::{presence, update};
 use crate::app::Event;
 use crate::codec::Packet;
 use crate::ids::Sid;
-use crate::limits::HISTORY_PER_PAGE_MAX;
+use crate::limits::{HISTORY_PER_PAGE_MAX, PASSWORD_BYTES_MAX};
 
 #[derive(Deserialize)]
 struct Args<'a> {
@@ -24,6 +24,8 @@ struct Args<'a> {
     metadata: Option<&'a RawValue>,
     since: Option<u64>,
     presence: Option<bool>,
+    #[serde(borrow)]
+    password: Option<Cow<'a, str>>,
 }
 
 /// Somebody wants to be in a room.
@@ -34,41 +36,114 @@ pub struct Join {
     since: Option<u64>,
     /// Whether it wants to be told of others.
     listens: bool,
+    password: Option<Box<str>>,
     ack: Option<u64>,
 }
 
 pub(super) fn on_event(socket: ChatSocket<'_, '_>, event: Event<'_>) -> Result<(), Error> {
     no_attachments(&event)?;
     let args = match bare_room(&event) {
-        Some(room) => Args { room, metadata: None, since: None, presence: None },
+        Some(room) => Args { room, metadata: None, since: None, presence: None, password: None },
         None => object::<Args<'_>>(&event)?,
     };
     room_name(&args.room)?;
+    let password = args.password.map(|it| it.into_owned().into_boxed_str());
+    if password.as_ref().is_some_and(|it| it.len() > PASSWORD_BYTES_MAX) {
+        return Err(Error::Invalid("password has at most 128 bytes"));
+    }
     let join = Join {
         identity: socket.session().clone(),
         metadata: args.metadata.map(|it| update::metadata(it.get())).transpose()?,
         since: args.since,
         listens: args.presence.unwrap_or(true),
+        password,
         ack: event.ack,
     };
     let request = Request::Join(Box::new(join));
     if socket.is_in(&args.room) {
         // Joining again only refreshes: no further place is taken.
-        socket.request(&args.room, request);
+        socket.request_again(&args.room, request);
         return Ok(());
     }
     socket.request_to_join(&args.room, request).map_err(|_| Error::RoomFull)
 }
 
-pub(super) fn on_request(chat: &Chat, room: ChatRoomRef<'_, '_>, from: Sid, join: Join) {
-    let Join { identity, metadata, since, listens, ack } = join;
-    let known = room.member(from).cloned();
-    if known.is_none() && room.is_full() {
-        room.decline(from);
-        if let Some(id) = ack {
-            room.send(from, Packet::ack(id, &Error::RoomFull.to_json()));
+pub(super) fn on_request(chat: &Chat, room: ChatRoomRef<'_, '_>, from: Sid, mut join: Join) {
+    if room.member(from).is_none() {
+        match entrance(room, &join) {
+            Entrance::Free => {}
+            Entrance::Closed(error) => return decline(chat, room, from, join.ack, error),
+            Entrance::Password => {
+                // It is needed once, and not to be kept.
+                let password = join.password.take().unwrap_or_default();
+                let ack = join.ack;
+                let hash = room.settings().password.clone();
+                let ticket = Ticket::Password(from, Box::new(join), hash);
+                if room.verify(password, ticket).is_err() {
+                    decline(chat, room, from, ack, Error::Unavailable);
+                }
+                return;
+            }
         }
-        return;
+    }
+    admit(chat, room, from, join);
+}
+
+/// Whether somebody may come in.
+enum Entrance {
+    Free,
+    /// If the password is right.
+    Password,
+    Closed(Error),
+}
+
+fn entrance(room: ChatRoomRef<'_, '_>, join: &Join) -> Entrance {
+    let settings = room.settings();
+    let restricted = settings.private || settings.password.is_some() || !settings.users.is_empty();
+    let named = settings.users.iter().any(|user| **user == *join.identity.user());
+    match (&settings.password, &join.password) {
+        _ if !room.is_open() => Entrance::Closed(Error::Unavailable),
+        _ if room.is_full() => Entrance::Closed(Error::RoomFull),
+        _ if named || !restricted => Entrance::Free,
+        (Some(_), Some(_)) => Entrance::Password,
+        (Some(_), None) => Entrance::Closed(Error::Forbidden("a password is needed")),
+        (None, _) => Entrance::Closed(Error::Forbidden("you may not join this room")),
+    }
+}
+
+/// The password has been looked at; meanwhile the room may have become full, or another's.
+pub(super) fn on_verified(
+    chat: &Chat,
+    room: ChatRoomRef<'_, '_>,
+    from: Sid,
+    join: Join,
+    (hash, right): (Option<Box<str>>, Option<bool>),
+) {
+    let error = match right {
+        Some(true) if room.settings().password != hash => Error::Unavailable,
+        Some(true) if room.member(from).is_none() && room.is_full() => Error::RoomFull,
+        Some(true) => return admit(chat, room, from, join),
+        Some(false) => Error::Forbidden("this is not the password"),
+        None => Error::Unavailable,
+    };
+    decline(chat, room, from, join.ack, error);
+}
+
+fn decline(chat: &Chat, room: ChatRoomRef<'_, '_>, from: Sid, ack: Option<u64>, error: Error) {
+    if error == Error::Unavailable {
+        chat.cells.refused_unavailable.add(1);
+    }
+    room.decline(from);
+    if let Some(id) = ack {
+        room.send(from, Packet::ack(id, &error.to_json()));
+    }
+}
+
+fn admit(chat: &Chat, room: ChatRoomRef<'_, '_>, from: Sid, join: Join) {
+    let Join { identity, metadata, since, listens, ack, .. } = join;
+    let known = room.member(from).cloned();
+    if let Some(metadata) = &metadata {
+        chat.note(&identity, Some(metadata));
     }
     let participant = match &known {
         Some(known) => {

@@ -70,30 +70,25 @@ pub(super) fn on_request(room: ChatRoomRef<'_, '_>, from: Sid, write: Write) -> 
     room.publish(draft, ticket).map_err(|_| Error::Unavailable)
 }
 
-/// The message has its number: tells its writer, and everybody unless they have it already.
-pub(super) fn on_published(
-    room: ChatRoomRef<'_, '_>,
-    (from, ack): (Sid, Option<u64>),
-    message: &Message,
-    duplicate: bool,
-) {
-    if let Some(id) = ack {
-        let mut out = String::from(r#"{"ok":true,"id":"#);
-        push_string(&mut out, &message.id);
-        out.push_str(r#","seq":"#);
-        push_number(&mut out, message.seq);
-        out.push_str(r#","at":"#);
-        push_number(&mut out, message.at_ms);
-        out.push('}');
-        room.send(from, Packet::ack(id, &out));
-    }
-    if !duplicate {
-        let draft = &message.draft;
-        let mut out = String::with_capacity(draft.body.len() + room.name().len() + 224);
-        push_message(room.name(), message, &draft.body, &mut out);
-        let packet = Packet::event_with("message", &out, &draft.attachments);
-        room.deliver(Audience::All, packet);
-    }
+/// The message is as safe as its writer was promised.
+pub(super) fn acknowledge(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, message: &Message) {
+    let mut out = String::from(r#"{"ok":true,"id":"#);
+    push_string(&mut out, &message.id);
+    out.push_str(r#","seq":"#);
+    push_number(&mut out, message.seq);
+    out.push_str(r#","at":"#);
+    push_number(&mut out, message.at_ms);
+    out.push('}');
+    room.send(to, Packet::ack(ack, &out));
+}
+
+/// The message has its number: everybody gets it.
+pub(super) fn deliver(room: ChatRoomRef<'_, '_>, message: &Message) {
+    let draft = &message.draft;
+    let mut out = String::with_capacity(draft.body.len() + room.name().len() + 224);
+    push_message(room.name(), message, &draft.body, &mut out);
+    let packet = Packet::event_with("message", &out, &draft.attachments);
+    room.deliver(Audience::All, packet);
 }
 
 /// Writes a message as receivers see it; `body` since placeholders may have been renumbered.

@@ -22,7 +22,7 @@ mod update;
 use std::sync::Arc;
 
 use serde_json::Value;
-use throng_bridge::{Draft, Page};
+use throng_bridge::{Draft, Message, Page, Users};
 use throng_protocol::json::depth_within;
 
 use crate::app::{Answer, App, Detail, Event, Handshake, Refusal, Room, Socket};
@@ -44,6 +44,7 @@ pub struct Chat {
     limiter: Arc<Limiter>,
     cells: Arc<Cells>,
     names: Names,
+    users: Option<Users>,
 }
 
 /// What a room's home keeps beside its participants.
@@ -78,6 +79,8 @@ pub enum Request {
 pub enum Ticket {
     /// A message of this socket, with the ack id.
     Message(Sid, Option<u64>),
+    /// Whether this one, who wants to join, knows the room's password; with its hash.
+    Password(Sid, Box<join::Join>, Option<Box<str>>),
     /// The messages that the answer to a `join` carries, with the ack id and the last of them.
     Join(Sid, u64, u64),
     /// `history`, with the ack id.
@@ -88,13 +91,28 @@ type ChatSocket<'a, 'b> = &'a mut Socket<'b, Chat>;
 type ChatRoomRef<'a, 'b> = &'a mut Room<'b, Chat>;
 
 impl Chat {
-    /// The application of one shard.
-    pub fn new(config: &Arc<Config>, limiter: &Arc<Limiter>, cells: &Arc<Cells>) -> Self {
+    /// The application of one shard. `users`: where to note who was here, if that is kept.
+    pub fn new(
+        config: &Arc<Config>,
+        limiter: &Arc<Limiter>,
+        cells: &Arc<Cells>,
+        users: Option<Users>,
+    ) -> Self {
         Self {
             names: Names::new(config),
             config: Arc::clone(config),
             limiter: Arc::clone(limiter),
             cells: Arc::clone(cells),
+            users,
+        }
+    }
+
+    /// Notes that a user is here, with what it says of itself. A guest is nobody to be remembered.
+    fn note(&self, identity: &Identity, metadata: Option<&str>) {
+        if let Some(users) = &self.users
+            && !identity.is_guest()
+        {
+            users.note(identity.user(), identity.name(), metadata);
         }
     }
 
@@ -125,7 +143,9 @@ impl App for Chat {
     type Ticket = Ticket;
 
     fn connect(&mut self, handshake: &Handshake<'_>) -> Result<Identity, Refusal> {
-        self.names.identify(handshake.sid, handshake.auth)
+        let identity = self.names.identify(handshake.sid, handshake.auth)?;
+        self.note(&identity, None);
+        Ok(identity)
     }
 
     fn resume(&mut self, handshake: &Handshake<'_>, session: &mut Identity) -> Result<(), Refusal> {
@@ -151,6 +171,14 @@ impl App for Chat {
                 socket.ack(id, &error.to_json());
             }
         }
+    }
+
+    fn opens(request: &Request) -> bool {
+        matches!(request, Request::Join(_))
+    }
+
+    fn disconnect(&mut self, _sid: Sid, session: &mut Identity, _reason: &'static str) {
+        self.note(session, None);
     }
 
     fn request(&mut self, room: &mut Room<'_, Self>, from: Sid, request: Request) {
@@ -196,24 +224,33 @@ impl App for Chat {
         presence::on_changed(self, room, sid, true);
     }
 
+    fn published(&mut self, room: &mut Room<'_, Self>, message: &Message) {
+        self.cells.messages_published.add(1);
+        message::deliver(room, message);
+    }
+
     fn answered(&mut self, room: &mut Room<'_, Self>, ticket: Ticket, answer: Answer) {
         match (ticket, answer) {
-            (Ticket::Message(from, ack), Answer::Published(message, duplicate)) => {
-                let count = if duplicate {
-                    &self.cells.messages_repeated
-                } else {
-                    &self.cells.messages_published
-                };
-                count.add(1);
-                message::on_published(room, (from, ack), &message, duplicate);
+            (Ticket::Message(from, ack), Answer::Published(message, repeated)) => {
+                self.cells.messages_repeated.add(repeated.into());
+                if let Some(ack) = ack {
+                    message::acknowledge(room, from, ack, &message);
+                }
+            }
+            (Ticket::Message(from, ack), Answer::Unsettled) => {
+                self.cells.refused_unavailable.add(1);
+                if let Some(ack) = ack {
+                    room.send(from, Packet::ack(ack, &Error::Unavailable.to_json()));
+                }
+            }
+            (Ticket::Password(from, join, hash), Answer::Verified(right)) => {
+                join::on_verified(self, room, from, *join, (hash, right));
             }
             (Ticket::Join(to, ack, last_seq), Answer::Read(page)) => {
                 join::answer(room, to, ack, Page { last_seq, ..page });
             }
             (Ticket::History(to, ack), Answer::Read(page)) => history::answer(room, to, ack, page),
-            (Ticket::Message(..), Answer::Read(_)) | (_, Answer::Published(..)) => {
-                unreachable!("the bridge answers what it was asked")
-            }
+            _ => unreachable!("the bridge answers what it was asked"),
         }
     }
 

@@ -55,6 +55,9 @@ pub(super) fn on_request(
         room.send(from, Packet::ack(id, OK));
     }
     if changed {
+        if let Some(member) = room.member(from) {
+            chat.note(&member.identity, member.metadata.as_deref());
+        }
         presence::on_changed(chat, room, from, false);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Relations between settings that each parse alone.
 
-use super::{Config, Problem, Settings};
+use super::{AckLevel, Config, Problem, Settings};
 
 /// `IORING_MAX_FIXED_FILES`: the largest table of direct descriptors one ring can have.
 const RING_SLOTS_MAX: u64 = 1 << 20;
@@ -37,6 +37,15 @@ const RELATIONS: &[Relation] = &[
         large: "PING_TIMEOUT",
         holds: |c| c.flush_interval < c.ping_timeout,
         reason: "a ping must leave before its answer is due",
+    },
+    Relation {
+        small: "ACK_LEVEL",
+        large: "DATA_DIR",
+        holds: |c| {
+            let has_store = c.data_dir.is_some() || c.mongodb_uri.is_some();
+            has_store || c.ack_level != Some(AckLevel::Store)
+        },
+        reason: "without a store nothing can be committed to it",
     },
 ];
 

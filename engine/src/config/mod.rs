@@ -29,7 +29,9 @@ use crate::limits::FRAGMENTS_MAX;
 
 pub use settings::{Settings, Written};
 pub use table::{GROUPS, Group, Preset, Setting};
-pub use types::{CorsOrigins, LogFormat, Origin, Rate, SlowConsumer};
+pub use types::{
+    AckLevel, AlertLimits, CorsOrigins, LogFormat, Origin, Rate, Secret, SlowConsumer,
+};
 
 /// What the program needs to know, in types. Its documented defaults are [`Config::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +98,22 @@ pub struct Config {
     pub log: String,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,
-    /// `DATA_DIR`: where the embedded store will live.
-    pub data_dir: PathBuf,
+    /// `DATA_DIR`: where the embedded store and messages no store takes live; `None`: nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// `MONGODB_URI`: where messages, rooms and users live instead.
+    pub mongodb_uri: Option<Secret>,
+    /// `MONGODB_POOL_SIZE`: connections to it, unless the URI says.
+    pub mongodb_pool_size: u32,
+    /// `ACK_LEVEL`; `None`: the strongest that is configured.
+    pub ack_level: Option<AckLevel>,
+    /// `MESSAGE_RETENTION`: older messages are deleted; `None`: none are.
+    pub message_retention: Option<Duration>,
+    /// `USER_RETENTION`: users who were not here for longer are deleted; `None`: none are.
+    pub user_retention: Option<Duration>,
+    /// `API_KEY`: what opens the writing part of `/api`.
+    pub api_key: Option<Secret>,
+    /// `ALERT_…`: when `/alerts` and the log say that something is wrong.
+    pub alerts: AlertLimits,
 }
 
 impl Default for Config {
@@ -133,7 +149,14 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(30),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
-            data_dir: PathBuf::from("./data"),
+            data_dir: Some(PathBuf::from("./data")),
+            mongodb_uri: None,
+            mongodb_pool_size: 50,
+            ack_level: None,
+            message_retention: None,
+            user_retention: None,
+            api_key: None,
+            alerts: AlertLimits::default(),
         }
     }
 }
@@ -150,6 +173,15 @@ impl Config {
         }
         config
     }
+}
+
+/// How long a room's messages stay, as `MESSAGE_RETENTION` is written but never `off`.
+///
+/// # Errors
+/// What it must be.
+pub fn retention(text: &str) -> Result<Duration, String> {
+    let off = || "must be a time with its unit (90m, 24h, 365d) of at least 1s".to_owned();
+    parse::retention(text).ok().flatten().ok_or_else(off)
 }
 
 /// The cores this process may use, cgroup limits and affinity included.

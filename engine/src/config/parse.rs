@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::types::{CorsOrigins, Origin, Rate};
+use super::types::{AckLevel, CorsOrigins, Origin, Rate, Secret};
 
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -74,9 +74,56 @@ pub(super) fn address(text: &str) -> Parsed<Option<IpAddr>> {
     })
 }
 
-/// A path.
-pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    if text.is_empty() { Err("must be a path".to_owned()) } else { Ok(text.into()) }
+/// A folder; `none`: nowhere.
+pub(super) fn data_dir(text: &str) -> Parsed<Option<PathBuf>> {
+    match text {
+        "" => Err("must be a path, or none".to_owned()),
+        "none" => Ok(None),
+        path => Ok(Some(path.into())),
+    }
+}
+
+/// When a message counts as kept.
+pub(super) fn ack_level(text: &str) -> Parsed<Option<AckLevel>> {
+    if text == "redis" {
+        return Err("redis is not supported by this version yet, memory and store are".to_owned());
+    }
+    choice(text, &[("memory", Some(AckLevel::Memory)), ("store", Some(AckLevel::Store))])
+}
+
+/// Above which an alert is raised: a whole number, or `off`.
+pub(super) fn alert(text: &str, bounds: RangeInclusive<u32>) -> Parsed<Option<u32>> {
+    match text {
+        "off" => Ok(None),
+        text => number(text, bounds).map(Some).map_err(|reason| reason + ", or off"),
+    }
+}
+
+/// How long something is kept: a time with its unit, or `off`: for ever.
+pub(super) fn retention(text: &str) -> Parsed<Option<Duration>> {
+    const MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    match text {
+        "off" => Ok(None),
+        text => duration(text, Duration::from_secs(1)..=MAX).map(Some).map_err(|_| {
+            "must be a time with its unit (90m, 24h, 365d) of at least 1s, or off".to_owned()
+        }),
+    }
+}
+
+/// A MongoDB connection string; its content is the driver's to judge.
+pub(super) fn mongodb_uri(text: &str) -> Parsed<Option<Secret>> {
+    if text.starts_with("mongodb://") || text.starts_with("mongodb+srv://") {
+        return Ok(Some(Secret(text.to_owned())));
+    }
+    Err("must begin with mongodb:// or mongodb+srv://".to_owned())
+}
+
+/// A secret of some length.
+pub(super) fn secret(text: &str) -> Parsed<Option<Secret>> {
+    match text.len() {
+        8.. => Ok(Some(Secret(text.to_owned()))),
+        _ => Err("must have at least 8 characters".to_owned()),
+    }
 }
 
 /// A log filter.

@@ -104,9 +104,9 @@ const TIMEOUT: RangeInclusive<Duration> = ms(1)..=HOUR;
 
 /// A parser of the field's type, with its bounds.
 macro_rules! set {
-    ($field:ident, $parser:ident $(, $bounds:expr)?) => {
+    ($($field:ident).+, $parser:ident $(, $bounds:expr)?) => {
         Some(|config, text| {
-            config.$field = parse::$parser(text $(, $bounds)?)?;
+            config.$($field).+ = parse::$parser(text $(, $bounds)?)?;
             Ok(())
         })
     };
@@ -184,20 +184,40 @@ pub const GROUPS: &[Group] = &[
             set!(reserved_names, names)),
         Setting::new("BLOCKED_NAMES", Unset("none"), "further ones, comma-separated",
             set!(blocked_names, names)),
+        Setting::new("API_KEY", Unset("none"), "opens the writing part of /api",
+            set!(api_key, secret)).secret(),
     ]},
-    Group { title: "Store (this version stores nothing yet)", settings: &[
-        Setting::new("DATA_DIR", Text("./data"), "where the embedded store will live",
-            set!(data_dir, path)),
+    Group { title: "Store", settings: &[
+        Setting::new("DATA_DIR", Text("./data"), "where messages live; none = nowhere",
+            set!(data_dir, data_dir)),
+        Setting::new("MONGODB_URI", Unset("none"), "where they live instead: mongodb://…",
+            set!(mongodb_uri, mongodb_uri)).secret(),
+        Setting::new("MONGODB_POOL_SIZE", Text("50"), "connections to it",
+            set!(mongodb_pool_size, number, 1..=10_000)),
+        Setting::new("ACK_LEVEL", Unset("strongest configured"), "acks wait for: memory, store",
+            set!(ack_level, ack_level)),
+        Setting::new("MESSAGE_RETENTION", Text("off"), "older messages are deleted",
+            set!(message_retention, retention)),
+        Setting::new("USER_RETENTION", Text("off"), "users not seen for longer are deleted",
+            set!(user_retention, retention)),
+    ]},
+    Group { title: "Alerts", settings: &[
+        Setting::new("ALERT_MEMORY_PERCENT", Text("80"), "alert above so much of memory",
+            set!(alerts.memory_percent, alert, 1..=100)),
+        Setting::new("ALERT_CONNECTIONS_PERCENT", Text("80"), "likewise, of what it can hold",
+            set!(alerts.connections_percent, alert, 1..=100)),
+        Setting::new("ALERT_QUEUE_DEPTH", Text("1000"), "above so many waiting for the store",
+            set!(alerts.queue_depth, alert, 0..=u32::MAX)),
+        Setting::new("ALERT_STORE_MS", Text("100"), "above so many ms of the store",
+            set!(alerts.store_ms, alert, 1..=3_600_000)),
+        Setting::new("ALERT_SLOW_CONSUMERS", Text("100"), "above so many closed per minute",
+            set!(alerts.slow_consumers, alert, 0..=u32::MAX)),
+        Setting::new("ALERT_BACKUP_AGE", Text("off"), "when the newest backup is older",
+            set!(alerts.backup_age, retention)),
     ]},
     Group { title: "Not supported by this version yet", settings: &[
-        Setting::new("ACK_LEVEL", Text("memory"), "memory, redis or store", None),
-        Setting::new("API_KEY", Unset("none"), "opens the writing part of /api", None).secret(),
         Setting::new("JWT_SECRET", Unset("none"), "clients must present a token", None).secret(),
         Setting::new("JWT_PUBLIC_KEY", Unset("none"), "the same with a key pair", None),
-        Setting::new("MESSAGE_RETENTION", Text("off"), "older messages are deleted", None),
-        Setting::new("USER_RETENTION", Text("off"), "longer inactive users are deleted", None),
-        Setting::new("MONGODB_URI", Unset("none"), "where messages and users live", None).secret(),
-        Setting::new("MONGODB_POOL_SIZE", Unset("50"), "connections to it", None),
         Setting::new("PROXY_PROTOCOL", Text("off"), "connections start with a PROXY header", None),
         Setting::new("REDIS_URL", Unset("none"), "the fleet's Redis", None).secret(),
         Setting::new("REDIS_HOST", Unset("none"), "the same in parts", None),

@@ -7,7 +7,10 @@ use std::time::Duration;
 use std::{env, fs, process};
 
 use super::table::{self, Preset};
-use super::{Config, CorsOrigins, Loaded, LogFormat, Problems, Rate, SlowConsumer, load};
+use super::{
+    AckLevel, AlertLimits, Config, CorsOrigins, Loaded, LogFormat, Problems, Rate, Secret,
+    SlowConsumer, load, retention,
+};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -56,7 +59,7 @@ fn nothing_written_gives_the_documented_defaults() {
 }
 
 #[test]
-fn every_parsed_setting_reaches_its_own_field() {
+fn every_setting_of_connections_and_rooms_reaches_its_own_field() {
     let parsed = config(&[
         ("HOST", "::1"),
         ("PORT", "6000"),
@@ -87,7 +90,6 @@ fn every_parsed_setting_reaches_its_own_field() {
         ("DRAIN_TIMEOUT", "1m"),
         ("LOG", "throng=debug,warn"),
         ("LOG_FORMAT", "json"),
-        ("DATA_DIR", "/var/lib/throng"),
     ]);
     let expected = Config {
         fragments_max: Config::default().fragments_max,
@@ -120,9 +122,83 @@ fn every_parsed_setting_reaches_its_own_field() {
         drain_timeout: Duration::from_secs(60),
         log: "throng=debug,warn".to_owned(),
         log_format: LogFormat::Json,
-        data_dir: PathBuf::from("/var/lib/throng"),
+        ..Config::default()
     };
     assert_eq!(parsed, expected);
+}
+
+#[test]
+fn every_setting_of_the_store_and_alerts_reaches_its_own_field() {
+    let parsed = config(&[
+        ("DATA_DIR", "/var/lib/throng"),
+        ("MONGODB_URI", "mongodb://user:hunter2@db:27017/?tls=true"),
+        ("MONGODB_POOL_SIZE", "7"),
+        ("ACK_LEVEL", "memory"),
+        ("MESSAGE_RETENTION", "30d"),
+        ("USER_RETENTION", "90m"),
+        ("API_KEY", "correct horse"),
+        ("ALERT_MEMORY_PERCENT", "1"),
+        ("ALERT_CONNECTIONS_PERCENT", "2"),
+        ("ALERT_QUEUE_DEPTH", "0"),
+        ("ALERT_STORE_MS", "off"),
+        ("ALERT_SLOW_CONSUMERS", "5"),
+        ("ALERT_BACKUP_AGE", "26h"),
+    ]);
+    let uri = "mongodb://user:hunter2@db:27017/?tls=true";
+    let expected = Config {
+        data_dir: Some(PathBuf::from("/var/lib/throng")),
+        mongodb_uri: Some(Secret(uri.to_owned())),
+        mongodb_pool_size: 7,
+        ack_level: Some(AckLevel::Memory),
+        message_retention: Some(Duration::from_secs(30 * 86_400)),
+        user_retention: Some(Duration::from_secs(90 * 60)),
+        api_key: Some(Secret("correct horse".to_owned())),
+        alerts: AlertLimits {
+            memory_percent: Some(1),
+            connections_percent: Some(2),
+            queue_depth: Some(0),
+            store_ms: None,
+            slow_consumers: Some(5),
+            backup_age: Some(Duration::from_secs(26 * 3600)),
+        },
+        ..Config::default()
+    };
+    assert_eq!(parsed, expected);
+    let shown = format!("{parsed:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("horse"), "{shown}");
+    let nowhere = config(&[("DATA_DIR", "none")]);
+    assert_eq!((nowhere.data_dir, nowhere.ack_level), (None, None));
+}
+
+#[test]
+fn the_store_is_refused_what_it_cannot_mean() {
+    for (name, value, reason) in [
+        ("ACK_LEVEL", "redis", "not supported by this version yet"),
+        ("ACK_LEVEL", "disk", "must be memory or store"),
+        ("MONGODB_URI", "db:27017", "must begin with mongodb://"),
+        ("MONGODB_POOL_SIZE", "0", "from 1 to 10000"),
+        ("MESSAGE_RETENTION", "30", "of at least 1s, or off"),
+        ("USER_RETENTION", "1ms", "of at least 1s, or off"),
+        ("DATA_DIR", " ", "must be a path, or none"),
+        ("API_KEY", "short", "at least 8 characters"),
+        ("ALERT_MEMORY_PERCENT", "101", "from 1 to 100, or off"),
+        ("ALERT_BACKUP_AGE", "never", "or off"),
+    ] {
+        let text = refusal(&[(name, value)]);
+        assert!(text.contains(name) && text.contains(reason), "{text}");
+    }
+    let text = refusal(&[("ACK_LEVEL", "store"), ("DATA_DIR", "none")]);
+    assert!(text.contains("ACK_LEVEL=store") && text.contains("DATA_DIR=none"), "{text}");
+    let elsewhere = [("DATA_DIR", "none"), ("MONGODB_URI", "mongodb://db"), ("ACK_LEVEL", "store")];
+    assert_eq!(config(&elsewhere).ack_level, Some(AckLevel::Store));
+}
+
+#[test]
+fn a_room_keeps_its_messages_for_a_time() {
+    assert_eq!(retention("7d"), Ok(Duration::from_secs(7 * 86_400)));
+    for text in ["off", "", "0", "7", "999ms", "40000d"] {
+        assert!(retention(text).is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -171,14 +247,8 @@ fn a_file_that_cannot_be_read_is_named_and_hides_nothing_else() {
 fn what_is_not_supported_yet_is_refused_never_ignored() {
     let on = [
         "ACK_LEVEL=redis",
-        "ACK_LEVEL=store",
-        "API_KEY=k",
         "JWT_SECRET=s",
         "JWT_PUBLIC_KEY=k",
-        "MESSAGE_RETENTION=30d",
-        "USER_RETENTION=1d",
-        "MONGODB_URI=mongodb://h",
-        "MONGODB_POOL_SIZE=50",
         "PROXY_PROTOCOL=on",
         "REDIS_URL=redis://h",
         "REDIS_HOST=h",
@@ -198,9 +268,8 @@ fn what_is_not_supported_yet_is_refused_never_ignored() {
             "{text}"
         );
     }
-    let off = ["SOCKETIO_ADAPTER", "PROXY_PROTOCOL", "SANITIZE", "MESSAGE_RETENTION"];
-    let mut harmless: Vec<_> = off.iter().map(|name| (*name, "off")).collect();
-    harmless.push(("ACK_LEVEL", "memory"));
+    let off = ["SOCKETIO_ADAPTER", "PROXY_PROTOCOL", "SANITIZE"];
+    let harmless: Vec<_> = off.iter().map(|name| (*name, "off")).collect();
     assert_eq!(config(&harmless), Config::default());
     let file = TempFile::new("harmless", "proxy_protocol = false");
     assert!(read(Some(&file), &[], &[]).is_ok());

@@ -92,3 +92,60 @@ impl CorsOrigins {
         }
     }
 }
+
+/// When a message's sender is told that it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckLevel {
+    /// Once it has its number.
+    Memory,
+    /// Once the store has committed it.
+    Store,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub(super) String);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Above which value of each reading an alert is raised; `None`: never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AlertLimits {
+    /// `ALERT_MEMORY_PERCENT`: how full the memory is that the process may use.
+    pub memory_percent: Option<u32>,
+    /// `ALERT_CONNECTIONS_PERCENT`: of the connections the host can hold.
+    pub connections_percent: Option<u32>,
+    /// `ALERT_QUEUE_DEPTH`: messages that wait for the store.
+    pub queue_depth: Option<u32>,
+    /// `ALERT_STORE_MS`: how long the store takes to answer, in milliseconds.
+    pub store_ms: Option<u32>,
+    /// `ALERT_SLOW_CONSUMERS`: connections closed for it per minute.
+    pub slow_consumers: Option<u32>,
+    /// `ALERT_BACKUP_AGE`: how old the newest backup is.
+    pub backup_age: Option<Duration>,
+}
+
+impl Default for AlertLimits {
+    fn default() -> Self {
+        Self {
+            memory_percent: Some(80),
+            connections_percent: Some(80),
+            queue_depth: Some(1000),
+            store_ms: Some(100),
+            slow_consumers: Some(100),
+            backup_age: None,
+        }
+    }
+}

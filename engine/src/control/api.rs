@@ -1,19 +1,23 @@
 //! `/api/rooms`: the rooms of all shards, read from their homes.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Control;
 use super::reply::error;
+use super::rooms::unavailable;
 use crate::app::{App, Detail};
-use crate::ids::home_of;
+use crate::clock::Now;
 use crate::limits::ROOMS_PER_PAGE_MAX;
+use crate::room::Homes;
 
 const ROOMS_PER_PAGE: usize = 100;
 
@@ -23,10 +27,11 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
-/// `GET /api/rooms?limit=&after=`: rooms by name.
+/// `GET /api/rooms?limit=&after=`: rooms by name; private ones for who has the key.
 pub(super) async fn rooms<A: App>(
     State(control): State<Arc<Control<A>>>,
     Query(page): Query<Page>,
+    headers: HeaderMap,
 ) -> Response {
     let limit = match page.limit.as_deref().map(str::parse::<usize>) {
         None => ROOMS_PER_PAGE,
@@ -36,24 +41,13 @@ pub(super) async fn rooms<A: App>(
         }
     };
     let after = page.after.unwrap_or_default();
+    let private = control.access.is_operator(&headers);
+    // One more than asked for tells whether there is a next page.
     let found = control
-        .ask_all(move |app, homes, now| {
-            let mut names: Vec<String> =
-                homes.names().filter(|name| *name > after.as_str()).map(str::to_owned).collect();
-            // One more than asked for tells whether there is a next page.
-            if names.len() > limit + 1 {
-                names.select_nth_unstable(limit);
-                names.truncate(limit + 1);
-            }
-            let describe = |name: String| {
-                let value = homes.inspect(&name, now, |room| app.describe(room, Detail::Summary));
-                value.map(|value| (name, value))
-            };
-            names.into_iter().filter_map(describe).collect::<Vec<(String, Value)>>()
-        })
-        .await;
+        .ask_all(move |app, homes, now| first(app, homes, now, (&after, limit + 1, private)));
+    let found = found.await;
     if found.len() < control.lines.len() {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "a shard does not answer");
+        return unavailable();
     }
     let mut rooms: Vec<_> = found.into_iter().flatten().collect();
     rooms.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -64,18 +58,24 @@ pub(super) async fn rooms<A: App>(
     Json(json!({"rooms": rooms, "next": next})).into_response()
 }
 
-/// `GET /api/rooms/{id}`: one room with its participants.
-pub(super) async fn room<A: App>(
-    State(control): State<Arc<Control<A>>>,
-    Path(id): Path<String>,
-) -> Response {
-    let home = usize::from(home_of(&id, control.lines.len() as u16));
-    let found = control.ask_one(home, move |app, homes, now| {
-        homes.inspect(&id, now, |room| app.describe(room, Detail::Full))
-    });
-    match found.await {
-        None => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "a shard does not answer"),
-        Some(None) => error(StatusCode::NOT_FOUND, "not_found", "nobody is in this room"),
-        Some(Some(room)) => Json(room).into_response(),
+/// The first `count` rooms of a shard whose names come after `after`; with `private` all of them.
+fn first<A: App>(
+    app: &A,
+    homes: &mut Homes<A>,
+    now: Now,
+    (after, count, private): (&str, usize, bool),
+) -> Vec<(String, Value)> {
+    // A heap is made in the time that looking at the names takes anyway.
+    let names = homes.names().filter(|name| *name > after);
+    let mut names: BinaryHeap<_> = names.map(|name| Reverse(name.to_owned())).collect();
+    let mut rooms = Vec::new();
+    while rooms.len() < count
+        && let Some(Reverse(name)) = names.pop()
+    {
+        let shown = homes.inspect(&name, now, |room| {
+            (private || !room.settings().private).then(|| app.describe(room, Detail::Summary))
+        });
+        rooms.extend(shown.flatten().map(|room| (name, room)));
     }
+    rooms
 }

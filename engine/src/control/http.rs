@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -26,11 +26,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::debug;
 
 use super::reply::error;
-use super::{Control, api, prometheus, stats};
+use super::{Control, api, prometheus, rooms, stats};
 use crate::app::App;
 use crate::config::CorsOrigins;
 use crate::handover::{HandedOver, Place};
-use crate::limits::{HEAD_BYTES_MAX, HTTP_HEAD_MS};
+use crate::limits::{HEAD_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_HEAD_MS};
 
 /// Answers smaller than this are not worth compressing.
 const COMPRESS_FROM_BYTES: u64 = 1024;
@@ -116,11 +116,14 @@ fn router<A: App>(control: Arc<Control<A>>) -> Router {
         .route("/health", get(health::<A>))
         .route("/ready", get(ready::<A>))
         .route("/metrics", get(metrics::<A>))
+        .route("/alerts", get(alerts::<A>))
         .route("/api/rooms", get(api::rooms::<A>))
-        .route("/api/rooms/{id}", get(api::room::<A>))
+        .route("/api/rooms/{id}", get(rooms::room::<A>).post(rooms::configure::<A>))
+        .route("/api/rooms/{id}/messages", get(rooms::messages::<A>))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(control)
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(bad_path))
         .layer(cors)
         .layer(fixed("x-content-type-options", "nosniff"))
@@ -137,7 +140,9 @@ fn fixed(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<Head
 }
 
 fn cors(origins: &CorsOrigins) -> CorsLayer {
-    let layer = CorsLayer::new().allow_methods([Method::GET]);
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE]);
     match origins {
         CorsOrigins::None => CorsLayer::new(),
         CorsOrigins::Any => layer.allow_origin(AllowOrigin::any()),
@@ -155,7 +160,7 @@ async fn not_found() -> Response {
 }
 
 async fn method_not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is read with GET")
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path knows no such method")
 }
 
 /// Errors that the framework itself answers in plain text become JSON like all others.
@@ -170,11 +175,14 @@ async fn bad_path(request: Request, next: axum::middleware::Next) -> Result<Resp
     Ok(response)
 }
 
+/// A store that is down degrades the host: it still delivers, and a restart would lose what waits
+/// for the store. So this is 200 whenever there is an answer at all.
 async fn health<A: App>(State(control): State<Arc<Control<A>>>) -> Response {
+    let store = control.store.as_ref().map_or("off", |store| store.state());
     Json(json!({
-        "status": "ok",
+        "status": if store == "down" { "degraded" } else { "ok" },
         "redis": "off",
-        "store": "memory",
+        "store": store,
         "uptime": control.started.elapsed().as_secs(),
     }))
     .into_response()
@@ -185,6 +193,10 @@ async fn ready<A: App>(State(control): State<Arc<Control<A>>>) -> Response {
         return error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is draining");
     }
     Json(json!({"ready": true})).into_response()
+}
+
+async fn alerts<A: App>(State(control): State<Arc<Control<A>>>) -> Response {
+    Json(json!({"alerts": control.board().raised()})).into_response()
 }
 
 async fn metrics<A: App>(

@@ -4,15 +4,21 @@
 //! the shards themselves, over a bounded queue each, for what only they know. No shard waits for
 //! it.
 
+mod access;
+mod alerts;
 mod api;
 mod http;
+mod memory;
 mod prometheus;
 mod reply;
+mod rooms;
+mod settings;
 mod stats;
+mod store;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -25,11 +31,16 @@ use crate::app::App;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::handover::HandedOver;
-use crate::limits::{DRAIN_SPREAD_PERCENT, SHARD_ANSWER_MS};
+use crate::ids::home_of;
+use crate::limits::{DRAIN_SPREAD_PERCENT, SHARD_ANSWER_MS, STORE_ANSWER_MS};
 use crate::mesh::Door;
 use crate::metrics::Cells;
 use crate::room::Homes;
 use crate::shard::Command;
+
+use access::Access;
+use alerts::Board;
+pub use store::StoreView;
 
 /// A shard as the control thread reaches it.
 pub struct Line<A: App> {
@@ -44,9 +55,29 @@ pub struct Control<A: App> {
     config: Arc<Config>,
     lines: Vec<Line<A>>,
     doors: Arc<[Door]>,
+    /// What the host can hold.
+    connections_max: u64,
+    store: Option<StoreView>,
+    access: Access,
+    board: Mutex<Board>,
+    /// Held while a room's settings are read, changed and written.
+    writing: tokio::sync::Mutex<()>,
     started: Instant,
+    /// Milliseconds since 1970.
+    started_ms: u64,
     draining: AtomicBool,
     rates: stats::Rates,
+}
+
+/// What the home of a room has been asked.
+struct Asked<R>(oneshot::Receiver<Option<R>>);
+
+impl<R> Asked<R> {
+    /// Its answer; `None` if there is none in time, or none for now.
+    async fn answer(self) -> Option<R> {
+        let within = Duration::from_millis(STORE_ANSWER_MS);
+        timeout(within, self.0).await.ok()?.ok().flatten()
+    }
 }
 
 /// Why [`Control::run`] drains: resolves on the first signal, and again on the next.
@@ -56,13 +87,26 @@ pub trait Signals {
 }
 
 impl<A: App> Control<A> {
-    /// Reaches the shards by `lines` and wakes them by `doors`.
-    pub fn new(config: Arc<Config>, lines: Vec<Line<A>>, doors: Arc<[Door]>) -> Arc<Self> {
+    /// Reaches the shards by `lines` and wakes them by `doors`; the host can hold
+    /// `connections_max`.
+    pub fn new(
+        config: Arc<Config>,
+        lines: Vec<Line<A>>,
+        doors: Arc<[Door]>,
+        connections_max: u64,
+        store: Option<StoreView>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            access: Access::new(config.api_key.as_ref()),
             config,
             lines,
             doors,
+            connections_max,
+            store,
+            board: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             started: Instant::now(),
+            started_ms: alerts::wall_ms(),
             draining: AtomicBool::new(false),
             rates: stats::Rates::default(),
         })
@@ -76,8 +120,10 @@ impl<A: App> Control<A> {
     ) {
         let serving = tokio::task::spawn_local(http::serve(Arc::clone(&self), handed_over));
         let sampling = tokio::task::spawn_local(stats::sample(Arc::clone(&self)));
+        let watching = tokio::task::spawn_local(alerts::watch(Arc::clone(&self)));
         signals.next().await;
         self.drain(&mut signals).await;
+        watching.abort();
         serving.abort();
         sampling.abort();
     }
@@ -109,6 +155,10 @@ impl<A: App> Control<A> {
             left => warn!(left, "DRAIN_TIMEOUT is over; the rest is cut"),
         }
         self.tell_all(|| Command::Stop);
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        stats::locked(&self.board)
     }
 
     fn connections(&self) -> u64 {
@@ -158,6 +208,20 @@ impl<A: App> Control<A> {
             }))
         });
         Self::gather(vec![asked]).await.pop()
+    }
+
+    /// Asks the home of a room for what it may have to ask the store.
+    fn ask_home<R: Send + 'static>(
+        &self,
+        key: &str,
+        look: impl FnOnce(&mut Homes<A>, &str, Now, oneshot::Sender<Option<R>>) + Send + 'static,
+    ) -> Asked<R> {
+        let home = usize::from(home_of(key, self.lines.len() as u16));
+        let key = key.to_owned();
+        let asked = self.ask(home, |answer| {
+            Command::Look(Box::new(move |_, homes, now| look(homes, &key, now, answer)))
+        });
+        Asked(asked)
     }
 
     /// Latencies of all shards, in microseconds.

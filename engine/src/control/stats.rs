@@ -1,8 +1,8 @@
 //! `/metrics` as JSON: sums, rates, latency and memory, then every counter per shard.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ pub(super) async fn sample<A: App>(control: Arc<Control<A>>) {
     }
 }
 
-fn sum<A: App>(control: &Control<A>, read: fn(&Cells) -> u64) -> u64 {
+pub(super) fn sum<A: App>(control: &Control<A>, read: fn(&Cells) -> u64) -> u64 {
     control.lines.iter().map(|line| read(&line.cells)).sum()
 }
 
@@ -66,6 +66,7 @@ pub(super) async fn report<A: App>(control: &Control<A>) -> Value {
             "kernelBytesEstimated": connections * KERNEL_BYTES_PER_CONNECTION,
             "userBytesPerConnection": user_bytes / connections.max(1),
         },
+        "store": control.store.as_ref().map(|store| store.report(&control.config)),
         "total": cells(|read| sum(control, read)),
         "shards": control.lines.iter().map(shard).collect::<Value>(),
     })
@@ -92,6 +93,11 @@ async fn latency<A: App>(control: &Control<A>) -> Value {
         "p999": histogram.value_at_quantile(0.999),
         "max": histogram.max(),
     })
+}
+
+/// What a lock guards here is a plain value, good whatever its last holder came to.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Resident memory of the process in bytes.

@@ -1,9 +1,13 @@
 //! Rooms: their home, where everything single is kept, and their members on each shard.
 
+mod handle;
 mod home;
 mod local;
 mod marks;
+mod parts;
 
-pub use home::{Answer, HomeRoom, Homes, Room, Unavailable};
+pub use handle::{Answer, Room, Unavailable};
+pub use home::Homes;
 pub use local::{LocalRooms, Membership, Moved, Seat};
 pub use marks::Marks;
+pub use parts::HomeRoom;

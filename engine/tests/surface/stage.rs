@@ -40,7 +40,7 @@ pub(crate) fn play_with(recovery_window: Duration, scene: impl Fn(&Stage)) {
             recovery_window,
             ..Config::default()
         };
-        let host = Host::start(config, |_| Surface::new(&gone), without_history).expect("a host");
+        let host = Host::start(config, |_| Surface::new(&gone), &without_history).expect("a host");
         let port = host.port();
         // Its shards run until the process ends.
         std::mem::forget(host);

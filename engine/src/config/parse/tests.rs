@@ -54,6 +54,25 @@ fn times_need_their_unit() {
 }
 
 #[test]
+fn what_is_kept_is_kept_for_a_second_at_least() {
+    for (text, kept) in [
+        ("off", None),
+        ("1s", Some(Duration::from_secs(1))),
+        ("365d", Some(Duration::from_secs(365 * 86_400))),
+    ] {
+        assert_eq!(retention(text), Ok(kept), "{text}");
+    }
+    refuses(retention, &["", "0", "999ms", "30", "on", "36501d", "OFF"]);
+}
+
+#[test]
+fn alerts_have_a_threshold_or_none() {
+    let parse = |text: &str| alert(text, 1..=100);
+    assert_eq!((parse("80"), parse("off")), (Ok(Some(80)), Ok(None)));
+    refuses(parse, &["", "0", "101", "80%", "none"]);
+}
+
+#[test]
 fn rates_per_second_and_per_minute() {
     for (text, parsed) in [
         ("30/m", Rate::per_minute(30)),
@@ -74,7 +93,9 @@ fn words_addresses_paths_and_filters() {
     refuses(|text| choice(text, &[("a", 1), ("b", 2)]), &["", "A", "c"]);
     assert_eq!(address("0.0.0.0"), Ok(Some(IpAddr::from([0; 4]))));
     refuses(address, &["", "localhost", "1.2.3", "[::1]", "1.2.3.4:80"]);
-    refuses(path, &[""]);
+    refuses(data_dir, &[""]);
+    assert_eq!(data_dir("none"), Ok(None));
+    assert_eq!(data_dir("./none"), Ok(Some(PathBuf::from("./none"))));
     assert!(log_filter("info,throng::shard=trace").is_ok());
     refuses(log_filter, &["throng=loud", "[[["]);
 }
