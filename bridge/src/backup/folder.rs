@@ -18,12 +18,17 @@ pub(super) const PARTIAL: &str = ".partial";
 /// `throng-20261122T101530.123Z`: sorts by time.
 const SHAPE: &[u8] = b"throng-00000000T000000.000Z";
 
+/// The end of the year 9999, in milliseconds since 1970.
+const LAST_MS: u64 = 253_402_300_799_999;
+
 /// RFC 3339, to the second.
 pub(super) fn rfc3339(now_ms: u64) -> Result<String, BackupError> {
-    let whole = i64::try_from(now_ms / 1000 * 1000).unwrap_or(i64::MAX);
-    DateTime::from_millis(whole)
-        .try_to_rfc3339_string()
-        .map_err(|error| BackupError::Failed(format!("the clock is off: {error}")))
+    let off = |why: &str| BackupError::Failed(format!("the clock is off: {why}"));
+    if now_ms > LAST_MS {
+        return Err(off("the year has more than four digits"));
+    }
+    let whole = DateTime::from_millis((now_ms / 1000 * 1000) as i64);
+    whole.try_to_rfc3339_string().map_err(|error| off(&error.to_string()))
 }
 
 /// `20261122T101530.123Z`.
