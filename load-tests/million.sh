@@ -36,7 +36,8 @@ free_mb=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
 ((free_mb > needed_mb)) || { echo "$n connections need $needed_mb MB; $free_mb are free"; exit 2; }
 
 log=$(mktemp)
-PORT=$port MAX_WORKERS=$shards MAX_CONNECTIONS=$((n + n / 10)) MAX_CONNECTIONS_PER_IP=0 \
+# Nothing is kept: this is about connections, and what a store caches would be counted with them.
+DATA_DIR=none PORT=$port MAX_WORKERS=$shards MAX_CONNECTIONS=$((n + n / 10)) MAX_CONNECTIONS_PER_IP=0 \
   MESSAGE_RATE_LIMIT=0 PING_INTERVAL=$ping_interval LOG=warn "$throng" >"$log" 2>&1 &
 server=$!
 finish() {
