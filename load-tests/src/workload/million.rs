@@ -23,6 +23,8 @@ const USER_BYTES_MAX: f64 = 600.0;
 const KERNEL_BYTES_MAX: f64 = 4800.0;
 /// What each shard may cost beside its connections; counts where there are fewer than a million.
 const SHARD_BYTES: f64 = 5e6;
+/// What the program itself may cost, its drivers of stores with it; likewise.
+const PROGRAM_BYTES: f64 = 5e6;
 /// CPU of a ping and its answer, in µs.
 const PING_US_MAX: f64 = 15.0;
 /// Latency of a message, in µs.
@@ -166,9 +168,9 @@ fn memory(run: &Run, seen: &Seen) -> Vec<Figure> {
     let connections = run.connections as f64;
     let shards =
         seen.end.metrics.as_ref().and_then(|it| it.get("shards")?.as_array().map(Vec::len));
-    // A million pays for its shards out of its 600 MB; fewer connections could not.
-    let spare =
-        if run.connections < 1_000_000 { shards.unwrap_or(1) as f64 * SHARD_BYTES } else { 0.0 };
+    // A million pays for program and shards out of its 600 MB; fewer connections could not.
+    let fixed = PROGRAM_BYTES + shards.unwrap_or(1) as f64 * SHARD_BYTES;
+    let spare = if run.connections < 1_000_000 { fixed } else { 0.0 };
     let each = |bytes: Option<f64>| bytes.map(|bytes| bytes / connections);
     let kept = seen.kept.zip(memory.user_grown).map(|(kept, grown)| kept / grown);
     vec![
