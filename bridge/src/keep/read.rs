@@ -98,9 +98,8 @@ impl Desk {
                 Done::Found { room, messages }
             }
             Question::Record { ticket, room } => {
-                let store = &self.office.store;
-                let record = self.ask(store.room(&room)).await.map(Option::unwrap_or_default);
-                Done::Record { ticket, record: record.ok() }
+                let record = self.record(&room).await.ok();
+                Done::Record { ticket, record }
             }
             Question::Configure { ticket, room, settings, now_ms } => {
                 let store = &self.office.store;
@@ -141,13 +140,14 @@ impl Desk {
     }
 
     async fn read(&self, room: &str, range: Range, record: bool) -> Result<Found, StoreError> {
-        let store = &self.office.store;
-        let record = match record {
-            true => Some(self.ask(store.room(room)).await?.unwrap_or_default()),
-            false => None,
-        };
-        let messages = self.ask(store.read(room, range)).await?;
+        let record = if record { Some(self.record(room).await?) } else { None };
+        let messages = self.ask(self.office.store.read(room, range)).await?;
         Ok((messages.into_iter().map(Arc::new).collect(), record))
+    }
+
+    /// What is kept of a room; a new one's if nothing is.
+    async fn record(&self, room: &str) -> Result<RoomRecord, StoreError> {
+        self.ask(self.office.store.room(room)).await.map(Option::unwrap_or_default)
     }
 
     async fn open(
@@ -155,13 +155,12 @@ impl Desk {
         room: &str,
         limit: usize,
     ) -> Result<(RoomRecord, Vec<Message>), StoreError> {
-        let store = &self.office.store;
-        let record = self.ask(store.room(room)).await?.unwrap_or_default();
+        let record = self.record(room).await?;
         let messages = match (record.last_seq, limit) {
             (0, _) | (_, 0) => Vec::new(),
             (last_seq, limit) => {
                 let range = Range { after: None, before: Some(last_seq + 1), limit };
-                self.ask(store.read(room, range)).await?
+                self.ask(self.office.store.read(room, range)).await?
             }
         };
         Ok((record, messages))
