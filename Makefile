@@ -86,10 +86,13 @@ $(VENV)/.ready: $(PYTHON_TESTS)/requirements.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-setup-redis: ## check for Redis, whose snapshots are backed up
+setup-redis: ## check for Redis, and for what makes certificates and broken networks
 	$(call say,checking for Redis)
 	@command -v redis-server >/dev/null && command -v redis-cli >/dev/null || $(call install,redis-server redis-tools)
-	@command -v redis-server >/dev/null || { echo "redis-server is missing: install Redis"; exit 1; }
+	@command -v redis-server >/dev/null || { echo "redis-server is missing: install Redis 7"; exit 1; }
+	@command -v openssl >/dev/null || $(call install,openssl)
+	@command -v openssl >/dev/null || { echo "openssl is missing"; exit 1; }
+	@command -v nft >/dev/null && command -v ip >/dev/null || $(call install,nftables iproute2)
 
 setup-node: $(NODE_TESTS)/node_modules/.ready ## install what the Node suite uses
 
@@ -116,11 +119,11 @@ build: setup-rust ## the engine, its examples and the load generator, optimised
 	@cargo build --release -p throng --bins --examples
 	@cargo build --release -p throng-load
 
-test-rust: setup-rust setup-python ## unit and integration tests of the workspace
+test-rust: setup-rust setup-python setup-redis ## unit and integration tests of the workspace
 	$(call say,cargo test)
 	@$(PYTHON) tests/with-mongodb.py cargo test --workspace
 
-test-node: setup-node build ## the engine under the stock JavaScript client
+test-node: setup-node setup-redis build ## the engine under the stock JavaScript client
 	$(call say,Node suite)
 	@cd $(NODE_TESTS) && node --test --test-concurrency=1 *.test.mjs
 

@@ -36,7 +36,13 @@ fn pair() -> (Shard, Shard) {
 fn envelope() -> Envelope<Chat> {
     let args = format!(r#"{{"room":"r7","seq":17,"body":"{}"}}"#, "x".repeat(100));
     let packet = Packet::event("message", &args);
-    Envelope::Deliver { room: RoomId::new(0, 1), audience: Audience::All, packet, since_ns: 0 }
+    Envelope::Deliver {
+        room: RoomId::new(0, 1),
+        audience: Audience::All,
+        packet,
+        seq: 0,
+        since_ns: 0,
+    }
 }
 
 fn send(from: &mut Shard, envelopes: impl IntoIterator<Item = Envelope<Chat>>) {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
+pub mod fleet;
 mod keep;
 mod log;
 mod memory;

@@ -31,8 +31,8 @@ pub(crate) struct Log {
     messages: VecDeque<Arc<Message>>,
     /// `client_id` to position, for the messages held.
     seq_by_client_id: HashMap<Box<str>, u64>,
-    /// The store has everything up to this; nothing above it is let go.
-    kept_seq: u64,
+    /// Messages that wait for the store, by rising `seq`; from the first on nothing is let go.
+    pending: VecDeque<u64>,
     /// Messages held that the store will never have.
     refused: Vec<u64>,
     open: bool,
@@ -93,9 +93,7 @@ impl Logs {
         messages: Vec<Arc<Message>>,
         now_ms: u64,
     ) -> &Log {
-        let kept_seq = if self.stored { record.last_seq } else { u64::MAX };
-        let fresh = Log { record, kept_seq, open: true, ..Log::default() };
-        self.logs.insert(Arc::clone(room), fresh);
+        self.logs.insert(Arc::clone(room), Log { record, open: true, ..Log::default() });
         for message in messages {
             self.keep(room, message, now_ms);
         }
@@ -118,14 +116,24 @@ impl Logs {
         self.forget_unused(room);
     }
 
+    /// An id for a new message.
+    pub(crate) fn message_id(&mut self) -> Box<str> {
+        self.published += 1;
+        format!("{}{:x}", self.id_prefix, self.published).into()
+    }
+
+    /// Whether the message has got its id here.
+    pub(crate) fn is_own(&self, message: &Message) -> bool {
+        message.id.starts_with(&*self.id_prefix)
+    }
+
     /// Gives a message its number.
     pub(crate) fn number(&mut self, room: &Arc<str>, draft: Draft, now_ms: u64) -> Arc<Message> {
-        self.published += 1;
-        let id = format!("{}{:x}", self.id_prefix, self.published).into();
+        let id = self.message_id();
         let log = self.logs.entry(Arc::clone(room)).or_default();
         log.record.last_seq += 1;
-        if !self.stored {
-            log.kept_seq = u64::MAX;
+        if self.stored {
+            log.pending.push_back(log.record.last_seq);
         }
         let message = Arc::new(Message { id, seq: log.record.last_seq, at_ms: now_ms, draft });
         if self.stored || self.limits.messages_per_room > 0 {
@@ -134,10 +142,85 @@ impl Logs {
         message
     }
 
-    /// The store has the room's messages up to `seq`; this one, unless `kept`, it has refused.
+    /// Takes the next message of a room, which has its number from elsewhere.
+    pub(crate) fn place(&mut self, room: &Arc<str>, message: Arc<Message>, now_ms: u64) {
+        let Some(log) = self.logs.get_mut(room) else { return };
+        if message.seq != log.record.last_seq + 1 {
+            // Whoever numbers tells of a break before.
+            return self.begin_anew(room, vec![message], now_ms);
+        }
+        log.record.last_seq = message.seq;
+        if self.limits.messages_per_room > 0 || !log.pending.is_empty() {
+            self.keep(room, message, now_ms);
+        }
+    }
+
+    /// What a room's order has gone through meanwhile: its newest messages, up to `last_seq`.
+    pub(crate) fn catch_up(
+        &mut self,
+        room: &Arc<str>,
+        messages: Vec<Arc<Message>>,
+        last_seq: u64,
+        now_ms: u64,
+    ) {
+        let Some(log) = self.logs.get(room) else { return };
+        let known = log.record.last_seq;
+        let is_same = |message: &Arc<Message>| {
+            let held = message.seq.checked_sub(log.first_seq());
+            held.and_then(|index| log.messages.get(index as usize)).is_none_or(|it| it == message)
+        };
+        let follows = messages.first().map_or(last_seq, |first| first.seq - 1) <= known;
+        if known > last_seq || !follows || !messages.iter().all(is_same) {
+            return self.begin_anew_at(room, messages, last_seq, now_ms);
+        }
+        for message in messages.into_iter().filter(|message| message.seq > known) {
+            self.place(room, message, now_ms);
+        }
+    }
+
+    /// Forgets what is held of a room, and goes on after these messages.
+    pub(crate) fn begin_anew_at(
+        &mut self,
+        room: &Arc<str>,
+        messages: Vec<Arc<Message>>,
+        last_seq: u64,
+        now_ms: u64,
+    ) {
+        self.begin_anew(room, messages, now_ms);
+        if let Some(log) = self.logs.get_mut(room) {
+            log.record.last_seq = last_seq;
+        }
+    }
+
+    fn begin_anew(&mut self, room: &Arc<str>, messages: Vec<Arc<Message>>, now_ms: u64) {
+        let Some(log) = self.logs.get_mut(room) else { return };
+        self.held_count -= log.messages.len();
+        self.held_bytes -= log.messages.iter().map(|message| message.held_bytes()).sum::<usize>();
+        log.messages.clear();
+        log.seq_by_client_id.clear();
+        log.refused.clear();
+        let before_first = messages.first().map(|first| first.seq - 1);
+        log.record.last_seq = before_first.unwrap_or(log.record.last_seq);
+        for message in messages {
+            self.place(room, message, now_ms);
+        }
+    }
+
+    /// A message waits for the store, whether it is held or not.
+    pub(crate) fn await_store(&mut self, room: &str, seq: u64) {
+        let Some(log) = self.logs.get_mut(room) else { return };
+        let at = log.pending.partition_point(|other| *other < seq);
+        if log.pending.get(at) != Some(&seq) {
+            log.pending.insert(at, seq);
+        }
+    }
+
+    /// The store has a message, or, unless `kept`, has refused it.
     pub(crate) fn commit(&mut self, room: &str, seq: u64, kept: bool) {
         let Some(log) = self.logs.get_mut(room) else { return };
-        log.kept_seq = log.kept_seq.max(seq);
+        if let Ok(at) = log.pending.binary_search(&seq) {
+            log.pending.remove(at);
+        }
         if !kept && log.holds(seq) {
             log.refused.push(seq);
         }
@@ -220,7 +303,7 @@ impl Logs {
 
     fn forget_unused(&mut self, room: &str) {
         let unused = |log: &Log| {
-            let kept = log.kept_seq >= log.record.last_seq && log.refused.is_empty();
+            let kept = log.pending.is_empty() && log.refused.is_empty();
             let settled = log.messages.is_empty() && kept;
             let configured = !self.stored && log.record.settings != RoomSettings::default();
             !log.open && settled && !configured
@@ -237,6 +320,23 @@ impl Log {
         self.messages.front().map_or(self.record.last_seq + 1, |message| message.seq)
     }
 
+    /// Whether the room is in use here.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether this very message is held.
+    pub(crate) fn has(&self, message: &Message) -> bool {
+        let index = message.seq.checked_sub(self.first_seq());
+        let held = index.and_then(|index| self.messages.get(index as usize));
+        held.is_some_and(|held| held.id == message.id)
+    }
+
+    /// The message held that has this id; the newest are looked at first.
+    pub(crate) fn find_by_id(&self, id: &str) -> Option<&Arc<Message>> {
+        self.messages.iter().rev().find(|message| *message.id == *id)
+    }
+
     /// The message held that has the draft's `client_id`.
     pub(crate) fn find_repeated(&self, draft: &Draft) -> Option<&Arc<Message>> {
         let seq = *self.seq_by_client_id.get(draft.client_id.as_ref()?)?;
@@ -245,7 +345,8 @@ impl Log {
 
     /// Whether the store has this message; `None`: not yet.
     pub(crate) fn is_kept(&self, seq: u64) -> Option<bool> {
-        (seq <= self.kept_seq).then(|| !self.refused.contains(&seq))
+        let waits = self.pending.binary_search(&seq).is_ok();
+        (!waits).then(|| !self.refused.contains(&seq))
     }
 
     fn holds(&self, seq: u64) -> bool {
@@ -253,7 +354,8 @@ impl Log {
     }
 
     fn may_drop(&self) -> bool {
-        self.messages.front().is_some_and(|first| first.seq <= self.kept_seq)
+        let waits_from = self.pending.front().copied().unwrap_or(u64::MAX);
+        self.messages.front().is_some_and(|first| first.seq < waits_from)
     }
 
     /// Returns the bytes that became free.

@@ -40,7 +40,9 @@ impl Memory {
         let repeated = self.logs.find(room).and_then(|log| log.find_repeated(&draft)).cloned();
         let duplicate = repeated.is_some();
         let message = repeated.unwrap_or_else(|| self.logs.number(room, draft, now_ms));
-        self.outcomes.push_back(Outcome::Published { ticket, message, duplicate, settled: true });
+        let (delivers, settled) = (!duplicate, true);
+        let published = Outcome::Published { ticket, message, duplicate, delivers, settled };
+        self.outcomes.push_back(published);
     }
 }
 
@@ -55,7 +57,7 @@ impl Port for Memory {
                 self.outcomes.push_back(Outcome::Read { ticket, page });
             }
             Request::Record { ticket, room } => self.show(ticket, &room),
-            Request::Configure { ticket, room, settings } => {
+            Request::Configure { ticket, room, settings, .. } => {
                 if self.logs.find(&room).is_none() {
                     let record = RoomRecord { settings, ..RoomRecord::default() };
                     self.logs.restore(&room, record, vec![], now_ms);
@@ -69,6 +71,8 @@ impl Port for Memory {
             Request::Verify { ticket, .. } => {
                 self.outcomes.push_back(Outcome::Verified { ticket, right: None });
             }
+            // There is nobody to tell.
+            Request::Tell(_) => {}
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::fleet::{News, Word};
 use crate::message::{Draft, Message, Range};
 use crate::store::{RoomRecord, RoomSettings};
 
@@ -49,12 +50,15 @@ pub enum Request {
         /// The room's name.
         room: Arc<str>,
     },
-    /// Replace a room's settings, be it open or not.
+    /// Replace a room's settings, be it open or not. In a fleet only those that differ from
+    /// `before`: others may have changed the rest.
     Configure {
         /// Comes back with [`Outcome::Record`].
         ticket: Ticket,
         /// The room's name.
         room: Arc<str>,
+        /// What they were.
+        before: RoomSettings,
         /// All of them.
         settings: RoomSettings,
     },
@@ -67,6 +71,8 @@ pub enum Request {
         /// The hash, as [`RoomSettings::password`].
         hash: Box<str>,
     },
+    /// Tell the fleet, if there is one.
+    Tell(Word),
 }
 
 /// Messages that were read, by rising `seq`.
@@ -95,14 +101,17 @@ pub enum Outcome {
         /// What is known of it; `None`: that cannot be found out now, and the room stays closed.
         record: Option<RoomRecord>,
     },
-    /// To [`Request::Publish`]: the message has its number, and everybody may have it.
+    /// To [`Request::Publish`]: the message has its number.
     Published {
         /// The request's.
         ticket: Ticket,
         /// The message with its number; the first one where `client_id` is repeated.
         message: Arc<Message>,
-        /// Whether it had been numbered before: it must not be delivered again.
+        /// Whether it had been numbered before.
         duplicate: bool,
+        /// Whether everybody may have it now. If not, they had it before, or [`Outcome::Delivered`]
+        /// says when.
+        delivers: bool,
         /// Whether it is as safe as its sender was promised; if not, [`Outcome::Settled`] follows.
         settled: bool,
     },
@@ -115,8 +124,8 @@ pub enum Outcome {
         /// Whether it is kept; if not, that is unknown, and a repetition is answered anew.
         kept: bool,
     },
-    /// To [`Request::Publish`]: it could not be found out whether this is a repetition. Nothing has
-    /// happened.
+    /// To [`Request::Publish`]: it could not be found out whether this is a repetition, or Redis
+    /// has not answered in time. Whether it is published is unknown.
     Refused {
         /// The request's.
         ticket: Ticket,
@@ -142,6 +151,37 @@ pub enum Outcome {
         /// Whether it is the password; `None`: that cannot be found out now.
         right: Option<bool>,
     },
+    /// The next message of an open room, of whichever host: everybody here may have it.
+    Delivered {
+        /// The room's name.
+        room: Arc<str>,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// The order of an open room could not be kept: messages are missing, or numbers have been
+    /// given twice. What follows goes on after `last_seq`.
+    Broken {
+        /// The room's name.
+        room: Arc<str>,
+        /// The last number of the order that begins.
+        last_seq: u64,
+    },
+    /// An open room's settings have been changed on another host.
+    Configured {
+        /// The room's name.
+        room: Arc<str>,
+        /// All of them.
+        settings: RoomSettings,
+    },
+    /// What the fleet has to say.
+    News(News),
+}
+
+impl Outcome {
+    /// The answer to the repetition of a message that is kept.
+    pub(crate) fn repeated(ticket: Ticket, message: Arc<Message>) -> Self {
+        Self::Published { ticket, message, duplicate: true, delivers: false, settled: true }
+    }
 }
 
 /// The bridge has as much under way as it may; the request was dropped and has had no effect.
@@ -165,4 +205,9 @@ pub trait Port: Send {
 
     /// Bytes of messages held in this host's memory.
     fn held_bytes(&self) -> usize;
+
+    /// Whether there may be members of a room on other hosts.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }

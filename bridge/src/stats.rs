@@ -27,6 +27,8 @@ pub struct Stats {
     pub parked: AtomicU64,
     /// Messages not even parked: their content is in the log alone.
     pub unparked: AtomicU64,
+    /// Messages of other hosts not kept here, since too much waited.
+    pub skipped: AtomicU64,
     /// Reads asked of the store.
     pub reads: AtomicU64,
     /// Reads that were the same as one under way.
@@ -70,6 +72,7 @@ impl Default for Stats {
             retries: AtomicU64::default(),
             parked: AtomicU64::default(),
             unparked: AtomicU64::default(),
+            skipped: AtomicU64::default(),
             reads: AtomicU64::default(),
             reads_merged: AtomicU64::default(),
             reads_failed: AtomicU64::default(),

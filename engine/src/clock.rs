@@ -18,6 +18,11 @@ impl Now {
     }
 }
 
+/// Milliseconds since 1970, for threads that have no turns.
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
 /// Where moments are read from.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -35,8 +40,7 @@ impl Clock {
 
     /// The present moment.
     pub fn now(self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { ns: self.ns(), wall_ms: wall.as_millis() as u64 }
+        Now { ns: self.ns(), wall_ms: wall_ms() }
     }
 }
 

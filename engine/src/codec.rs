@@ -121,6 +121,25 @@ impl Packet {
         Self { what: What::Ack(id), body: closed(head, args), attachments: attachments.into() }
     }
 
+    /// An event from its name and arguments, as [`Packet::event_text`] gives them; `None` if that
+    /// is not what they are.
+    pub fn from_event_text(text: &str, attachments: &[Box<[u8]>]) -> Option<Self> {
+        let array = format!("[{text}]");
+        serde_json::from_str::<&RawValue>(&array).ok()?;
+        let event = socketio::Event::parse(&array).ok()?;
+        Some(Self::event_with(&event.name, event.args, attachments))
+    }
+
+    /// An event's name and arguments: JSON, separated by commas.
+    pub fn event_text(&self) -> &str {
+        &self.body[1..self.body.len() - 1]
+    }
+
+    /// Its binary parts.
+    pub fn attachments(&self) -> &[Box<[u8]>] {
+        &self.attachments
+    }
+
     /// Whether it is an event, which can be recovered.
     pub fn is_event(&self) -> bool {
         matches!(self.what, What::Event(_))

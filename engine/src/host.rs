@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::app::{App, Envelope};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Control, Line, Signals, StoreView};
+use crate::control::{Control, FleetView, Line, Signals, StoreView};
 use crate::handover::{self, HandedOver, HttpDoor};
 use crate::ids::{Entropy, Seal};
 use crate::limiter::Limiter;
@@ -144,6 +144,16 @@ pub trait Ports {
     fn store(&self) -> Option<StoreView> {
         None
     }
+
+    /// What it may say of the fleet, if there is one, and ask of it.
+    fn fleet(&self) -> Option<FleetView> {
+        None
+    }
+
+    /// The number by which the fleet knows this host; `None`: any will do.
+    fn host_number(&self) -> Option<u32> {
+        None
+    }
 }
 
 impl<F: Fn(&Seat<'_>) -> Box<dyn Port>> Ports for F {
@@ -174,7 +184,7 @@ impl<A: App + Send> Host<A> {
         let shared = Shared {
             limiter: Arc::new(Limiter::new(&config)),
             clock: Clock::start(),
-            host: Entropy::default().number() as u32,
+            host: bridge.host_number().unwrap_or_else(|| Entropy::default().number() as u32),
             cpus: cpus(),
             slots,
             http,
@@ -192,8 +202,8 @@ impl<A: App + Send> Host<A> {
         }
         let facts = Facts::new(&shared.config, &host);
         let doors = Arc::clone(&doors) as Arc<[Door]>;
-        let control =
-            Control::new(shared.config, lines, doors, facts.connections_max, bridge.store());
+        let views = (bridge.store(), bridge.fleet());
+        let control = Control::new(shared.config, lines, doors, facts.connections_max, views);
         Ok(Self { control, handed_over, shards, port, facts })
     }
 

@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use throng_bridge::backup::{self, BackupError, Place, Plan, Return};
 use throng_bridge::store::{Mongo, Retention, Store, StoreError, Swept};
 
+use crate::clock::wall_ms;
 use crate::config::{Config, Loaded};
 use crate::outside;
 
@@ -33,7 +34,7 @@ pub fn backup(loaded: &Loaded, to: Option<&Path>, keep: usize, dry_run: bool) ->
             dry_run,
             settings: &loaded.settings.to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            now_ms: now_ms(),
+            now_ms: wall_ms(),
         };
         backup::make(place, &plan, &mut say).map(drop)
     }))
@@ -42,7 +43,7 @@ pub fn backup(loaded: &Loaded, to: Option<&Path>, keep: usize, dry_run: bool) ->
 /// `throng restore`.
 #[must_use]
 pub fn restore(config: &Config, from: &Path, dry_run: bool, force: bool) -> ExitCode {
-    let order = Return { dry_run, force, now_ms: now_ms() };
+    let order = Return { dry_run, force, now_ms: wall_ms() };
     report(place(config).and_then(|place| backup::restore(from, place, &order, &mut say)))
 }
 
@@ -100,10 +101,6 @@ fn report(done: Result<(), BackupError>) -> ExitCode {
     }
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64)
-}
-
 fn rehearse(retention: Retention) {
     let days =
         |ms: Option<u64>| ms.map_or("none".into(), |ms| format!("older than {} s", ms / 1000));
@@ -131,7 +128,7 @@ fn sweep(config: &Config, retention: Retention) -> Result<(), BackupError> {
     let runtime = runtime.map_err(|error| BackupError::Failed(format!("no runtime: {error}")))?;
     let (messages, users) = runtime.block_on(async {
         let store = open_store(config).await.map_err(failed)?;
-        let swept = sweep_all(store.as_ref(), retention, now_ms()).await;
+        let swept = sweep_all(store.as_ref(), retention, wall_ms()).await;
         store.close().await;
         swept.map_err(failed)
     })?;

@@ -3,8 +3,9 @@
 //! The only state shards share. It is touched once per accept, close or limited request, never per
 //! recipient, under one of many small locks; with a limit of 0 it is not touched at all.
 
+use std::fmt;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +29,15 @@ impl From<IpAddr> for IpKey {
             // No /64 of a real network looks like this.
             IpAddr::V4(v4) => Self(0xffff_ffff_0000_0000 | u64::from(v4.to_bits())),
             IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl fmt::Display for IpKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 >> 32) as u32 {
+            u32::MAX => Ipv4Addr::from_bits(self.0 as u32).fmt(f),
+            _ => Ipv6Addr::from_bits(u128::from(self.0) << 64).fmt(f),
         }
     }
 }
@@ -235,6 +245,8 @@ mod tests {
         assert_eq!(limits.admit(key("2001:db8:0:1::1")), Ok(()));
         assert_eq!(limits.admit(key("10.0.0.1")), Ok(()));
         assert_eq!(limits.admit(key("::ffff:10.0.0.1")), Err(Refused::Ip));
+        assert_eq!(key("::ffff:10.0.0.1").to_string(), "10.0.0.1");
+        assert_eq!(key("2001:db8::2").to_string(), "2001:db8::");
         for _ in 0..2 {
             limits.release(key("10.0.0.1"));
         }

@@ -90,6 +90,10 @@ pub const ROOMS_PER_PAGE_MAX: usize = 1000;
 pub const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
 /// How long the control thread waits for what a shard must ask the store, in milliseconds.
 pub const STORE_ANSWER_MS: u64 = 10_000;
+/// How long it waits for one answer of Redis, in milliseconds: longer than a link to it waits.
+pub const FLEET_ANSWER_MS: u64 = 4_000;
+/// Rooms of other hosts it reads at once: each may have a long list of participants.
+pub const SUMMARIES_AT_ONCE_MAX: usize = 16;
 /// User ids a room's settings may name; of 32 ASCII characters each, they fit into one body.
 pub const ROOM_USERS_MAX: usize = 1000;
 /// Bytes of a room's password.
@@ -167,3 +171,38 @@ const _: () = assert!(PARK_MS_MAX < IDLE_MS);
 const _: () = assert!(HISTORY_PER_PAGE_MAX <= PARTICIPANTS_PER_PAGE_MAX);
 const _: () = assert!(ROOM_USERS_MAX * (USER_NAME_CHARS_MAX + 3) < HTTP_BODY_BYTES_MAX);
 const _: () = assert!(ROOM_METADATA_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+
+/// Casts that may wait on a shard for sockets that earlier casts have sent into rooms.
+pub const CASTS_HELD_MAX: usize = 4_096;
+/// How long they may, in milliseconds: a room's home answers in microseconds, unless the room must
+/// be opened first.
+pub const CAST_HELD_MS: u32 = 2_000;
+/// Packets for sockets of other hosts that may be on their way from one shard.
+pub const RELAYS_MAX: usize = 65_536;
+/// How long an answer of another host is waited for, in milliseconds.
+pub const RELAY_MS: u32 = 5_000;
+/// Clients of other hosts that may wait on one shard until their session has been read.
+pub const RETURNS_MAX: usize = 4_096;
+/// How long that may take, in milliseconds.
+pub const RETURN_MS: u32 = 10_000;
+/// How long after that a session is still given back if it comes, in milliseconds.
+pub const RETURN_LATE_MS: u32 = 60_000;
+/// Messages that one who comes back gets of a room beside what its session says; more than arrive
+/// while it is brought back.
+pub const RETURN_MESSAGES_MAX: usize = 1_000;
+/// How often a room may go on while one who comes back is brought up to date, before that is given
+/// up.
+pub const RETURN_TRIES_MAX: u32 = 5;
+/// How long one who comes back may wait for what it lacks, or for a room to come as far as it has,
+/// in milliseconds; then it comes in all the same, and is told that it may have missed something.
+pub const RETURN_WAIT_MS: u64 = 5_000;
+/// Members that rosters may tell a shard in one turn, about: after an outage all rooms are told at
+/// once, and each member is parsed.
+pub const ROSTER_MEMBERS_PER_TURN: usize = 10_000;
+/// How long a room that Redis knows may wait for its members on other hosts, in milliseconds; then
+/// it cannot be joined for now.
+pub const ARRIVING_MS: u64 = 5_000;
+/// How often a room's summary is written to Redis at most, in milliseconds: people look at it.
+pub const SHOW_INTERVAL_MS: u64 = 250;
+/// So many members add another such interval: a summary of 1,000 participants has 200 KB.
+pub const SHOW_MEMBERS_PER_INTERVAL: usize = 100;

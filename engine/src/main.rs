@@ -65,7 +65,8 @@ fn check(config: &Config, strict: bool) -> Result<(), Box<dyn Error>> {
         Some(why) => println!("capacity  {} connections: {why}", facts.connections_max),
     }
     let advised = advise(config);
-    println!("redis     off\nstore     {}", outside::try_out(config)?);
+    println!("redis     {}", outside::try_out_redis(config)?);
+    println!("store     {}", outside::try_out(config)?);
     if strict && (advised || facts.shortfall.is_some()) {
         return Err("the host falls short (--strict)".into());
     }
@@ -115,6 +116,7 @@ fn greet(config: &Config, host: &Host<Chat>) {
     println!("  rooms     {base}/api/rooms");
     println!("  capacity  {} connections on {} shards", facts.connections_max, facts.shards);
     println!("  messages  {}", outside::describe(config));
+    println!("  fleet     {}", outside::describe_fleet(config));
     if let Some(why) = &facts.shortfall {
         println!("  limit     {why}");
     }

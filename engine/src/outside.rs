@@ -1,18 +1,24 @@
-//! What is outside the shards: the store that the settings name, and each shard's way to it.
+//! What is outside the shards: the store and the fleet that the settings name, and each shard's way
+//! to them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use throng_bridge::fleet::{self, Fleet, FleetLine, FleetPlan, HostId};
 use throng_bridge::store::{Mongo, Retention, Sqlite, Store, StoreError};
 use throng_bridge::{Bridge, Line, Memory, MemoryLimits, Plan, Port, Stored, StoredLimits, Users};
+use tokio::task::LocalSet;
 
 use crate::config::{AckLevel, Config};
-use crate::control::StoreView;
+use crate::control::{FleetView, StoreView};
 use crate::host::{Ports, Seat};
+use crate::ids::Entropy;
 use crate::limits::{
     HISTORY_BYTES_PER_SHARD_MAX, STORE_QUESTIONS_MAX, STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX,
 };
@@ -24,11 +30,13 @@ const PARKED: &str = "parked.ndjson";
 /// The folder of backups in `DATA_DIR`.
 const BACKUPS: &str = "backups";
 
-/// The bridge, with the shards' lines until they are taken.
+/// The bridge and the fleet, with the shards' lines until they are taken.
 pub struct Outside {
     bridge: Option<Bridge>,
     lines: RefCell<VecDeque<Line>>,
     users: Option<Users>,
+    fleet: Option<(HostId, Fleet)>,
+    fleet_lines: RefCell<VecDeque<FleetLine>>,
     config: Config,
 }
 
@@ -42,11 +50,6 @@ pub fn retention(config: &Config) -> Retention {
 /// Where backups stand unless a backup is told otherwise; `None` without a `DATA_DIR`.
 pub fn backups_dir(config: &Config) -> Option<PathBuf> {
     config.data_dir.as_ref().map(|folder| folder.join(BACKUPS))
-}
-
-/// Whether the settings name a store.
-pub fn has_store(config: &Config) -> bool {
-    config.mongodb_uri.is_some() || config.data_dir.is_some()
 }
 
 /// Opens the store that the settings name, within a tokio runtime.
@@ -66,14 +69,26 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
 
 /// Where messages go and when their senders are told so, for the start-up lines.
 pub fn describe(config: &Config) -> String {
-    let place = match (&config.mongodb_uri, &config.data_dir) {
-        (Some(_), _) => "in MongoDB (MONGODB_URI)".to_owned(),
-        (None, Some(folder)) => format!("in {}", folder.join(FILE).display()),
-        (None, None) => return "in memory alone (DATA_DIR=none)".to_owned(),
+    let place = match (&config.mongodb_uri, &config.data_dir, &config.redis) {
+        (Some(_), ..) => "in MongoDB (MONGODB_URI)".to_owned(),
+        (None, Some(folder), _) => format!("in {}", folder.join(FILE).display()),
+        (None, None, Some(_)) => "the latest in Redis (DATA_DIR=none)".to_owned(),
+        (None, None, None) => return "in memory alone (DATA_DIR=none)".to_owned(),
     };
     match config.ack_level {
-        Some(AckLevel::Memory) => format!("{place}; acknowledged before that (ACK_LEVEL=memory)"),
-        _ => format!("{place}; acknowledged once they are there"),
+        AckLevel::Memory => format!("{place}; acknowledged before that (ACK_LEVEL=memory)"),
+        AckLevel::Redis if config.has_store() => {
+            format!("{place}; acknowledged once Redis has them (ACK_LEVEL=redis)")
+        }
+        AckLevel::Redis | AckLevel::Store => format!("{place}; acknowledged once they are there"),
+    }
+}
+
+/// Which Redis makes this host one of many, for the start-up lines.
+pub fn describe_fleet(config: &Config) -> String {
+    match &config.redis {
+        None => "off; this host is alone (REDIS_URL)".to_owned(),
+        Some(target) => format!("{target} (REDIS_URL)"),
     }
 }
 
@@ -82,7 +97,7 @@ pub fn describe(config: &Config) -> String {
 /// # Errors
 /// The store's, with the setting that names it.
 pub fn try_out(config: &Config) -> Result<String, Box<dyn Error>> {
-    if !has_store(config) {
+    if !config.has_store() {
         return Ok("off (DATA_DIR=none)".to_owned());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -95,32 +110,73 @@ pub fn try_out(config: &Config) -> Result<String, Box<dyn Error>> {
     Ok(found.map_err(|error| refusal(config, &error))?)
 }
 
+/// Connects to Redis as a host does and leaves again, for `throng check`; what it found.
+///
+/// # Errors
+/// Redis's, with the setting that names it.
+pub fn try_out_redis(config: &Config) -> Result<String, Box<dyn Error>> {
+    let Some(target) = &config.redis else { return Ok("off".to_owned()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found = LocalSet::new().block_on(&runtime, fleet::probe(target));
+    match found {
+        Ok(found) => Ok(format!("ok ({found})")),
+        Err(error) => Err(format!("Redis cannot be used (REDIS_URL or its parts): {error}").into()),
+    }
+}
+
 fn refusal(config: &Config, error: &StoreError) -> String {
     let setting = if config.mongodb_uri.is_some() { "MONGODB_URI" } else { "DATA_DIR" };
     format!("the store cannot be used ({setting}): {error}")
 }
 
+/// The store's thread, if there is something to keep, and each shard's line to it.
+type Kept = (Option<Bridge>, VecDeque<Line>, Option<Users>);
+
+fn start_bridge(config: &Config) -> Result<Kept, Box<dyn Error>> {
+    if !config.has_store() {
+        return Ok((None, VecDeque::new(), None));
+    }
+    let parked = config.data_dir.as_ref().map(|folder| folder.join(PARKED));
+    let is_lazy = config.ack_level == AckLevel::Memory;
+    let plan = Plan { retention: retention(config), parked, is_lazy };
+    let owned = config.clone();
+    let open = move || -> throng_bridge::Opening { Box::pin(async move { open(&owned).await }) };
+    let (bridge, lines, users) = Bridge::start(open, plan, config.workers as u16)
+        .map_err(|error| refusal(config, &error))?;
+    Ok((Some(bridge), lines.into(), Some(users)))
+}
+
+/// The fleet's thread, this host's number in it, and each shard's line to it.
+type Joined = (Option<(HostId, Fleet)>, VecDeque<FleetLine>);
+
+/// Joins the fleet under a random number. Redis need not be there yet.
+fn start_fleet(config: &Config) -> io::Result<Joined> {
+    let Some(target) = &config.redis else { return Ok((None, VecDeque::new())) };
+    let host = Entropy::default().number() as u32;
+    let plan = FleetPlan {
+        target: target.clone(),
+        prefix: config.redis_key_prefix.clone(),
+        host,
+        pool_size: config.redis_pool_size,
+        history_size: config.history_size,
+        history_ttl_ms: config.history_ttl.as_millis() as u64,
+        recovery_window_ms: config.recovery_window.as_millis() as u64,
+        adapter: config.socketio_adapter,
+    };
+    let (fleet, lines) = Fleet::start(plan, config.workers as u16)?;
+    Ok((Some((host, fleet)), lines.into()))
+}
+
 impl Outside {
-    /// Starts the bridge's thread, if there is something to keep.
+    /// Starts the threads of what the settings name.
     ///
     /// # Errors
-    /// The store's, with the setting that names it.
+    /// The store's, with the setting that names it; the system's.
     pub fn start(config: &Config) -> Result<Self, Box<dyn Error>> {
-        if !has_store(config) {
-            let (lines, config) = (RefCell::default(), config.clone());
-            return Ok(Self { bridge: None, lines, users: None, config });
-        }
-        let parked = config.data_dir.as_ref().map(|folder| folder.join(PARKED));
-        let is_lazy = config.ack_level == Some(AckLevel::Memory);
-        let plan = Plan { retention: retention(config), parked, is_lazy };
-        let owned = config.clone();
-        let open =
-            move || -> throng_bridge::Opening { Box::pin(async move { open(&owned).await }) };
-        let (bridge, lines, users) = Bridge::start(open, plan, config.workers as u16)
-            .map_err(|error| refusal(config, &error))?;
-        let lines = RefCell::new(lines.into());
-        let config = config.clone();
-        Ok(Self { bridge: Some(bridge), lines, users: Some(users), config })
+        let (bridge, lines, users) = start_bridge(config)?;
+        let (fleet, fleet_lines) = start_fleet(config)?;
+        let (lines, fleet_lines) = (RefCell::new(lines), RefCell::new(fleet_lines));
+        Ok(Self { bridge, lines, users, fleet, fleet_lines, config: config.clone() })
     }
 
     /// Where to note who was here.
@@ -128,13 +184,19 @@ impl Outside {
         self.users.clone()
     }
 
-    /// Waits until everything is kept; the shards must have ended.
+    /// Waits until everything is published and kept; the shards must have ended. Neither waits for
+    /// the other: one that is away leaves all of `patience` to the other.
     pub fn finish(self, patience: Duration) {
-        let Self { bridge, lines, users, .. } = self;
-        drop((lines, users));
-        if let Some(bridge) = bridge {
-            bridge.finish(patience);
-        }
+        let Self { bridge, lines, users, fleet, fleet_lines, .. } = self;
+        drop((lines, users, fleet_lines));
+        thread::scope(|scope| {
+            if let Some((_, fleet)) = fleet {
+                scope.spawn(move || fleet.finish(patience));
+            }
+            if let Some(bridge) = bridge {
+                bridge.finish(patience);
+            }
+        });
     }
 }
 
@@ -147,24 +209,43 @@ impl Ports for Outside {
             ttl_ms: config.history_ttl.as_millis() as u64,
             bytes_max: HISTORY_BYTES_PER_SHARD_MAX,
         };
-        let Some(line) = self.lines.borrow_mut().pop_front() else {
-            return Box::new(Memory::new(memory, seat.id_prefix));
-        };
-        line.wake_by(seat.waker());
+        let line = self.lines.borrow_mut().pop_front();
+        if let Some(line) = &line {
+            line.wake_by(seat.waker());
+        }
         let limits = StoredLimits {
             memory,
-            settles_at_commit: config.ack_level != Some(AckLevel::Memory),
+            settles_at_commit: config.ack_level == AckLevel::Store,
             queued_messages_max: STORE_QUEUE_MAX.div_ceil(config.workers),
             queued_bytes_max: STORE_QUEUE_BYTES_MAX.div_ceil(config.workers),
             questions_max: STORE_QUESTIONS_MAX,
             retention_ms: retention(config).messages_ms,
         };
-        Box::new(Stored::new(limits, line, seat.id_prefix))
+        match (line, self.fleet_lines.borrow_mut().pop_front()) {
+            (line, Some(fleet)) => {
+                fleet.wake_by(seat.waker());
+                // A file of this host's own has to have what other hosts publish as well.
+                let keeps_all = config.mongodb_uri.is_none();
+                Box::new(Stored::in_fleet(limits, line, (fleet, keeps_all), seat.id_prefix))
+            }
+            (Some(line), None) => Box::new(Stored::new(limits, line, seat.id_prefix)),
+            (None, None) => Box::new(Memory::new(memory, seat.id_prefix)),
+        }
     }
 
     fn store(&self) -> Option<StoreView> {
         let bridge = self.bridge.as_ref()?;
         let (kind, stats) = (bridge.kind(), Arc::clone(bridge.stats()));
         Some(StoreView { kind, stats, backups: backups_dir(&self.config) })
+    }
+
+    fn fleet(&self) -> Option<FleetView> {
+        let (_, fleet) = self.fleet.as_ref()?;
+        let kind = self.config.redis.as_ref()?.kind();
+        Some(FleetView { kind, stats: Arc::clone(fleet.stats()), inquiries: fleet.inquiries() })
+    }
+
+    fn host_number(&self) -> Option<HostId> {
+        self.fleet.as_ref().map(|(host, _)| *host)
     }
 }

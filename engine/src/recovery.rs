@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use throng_bridge::fleet::{HostId, Offset, Session, room_tag};
 
 use crate::app::Audience;
 use crate::codec::Packet;
@@ -51,6 +52,17 @@ pub struct Log {
     /// Position of the first entry.
     start: u64,
     held_bytes: usize,
+    /// In a fleet: whose log it is, which stands in each offset.
+    place: Option<(HostId, u16)>,
+}
+
+/// What a client says it has read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// Everything before a position of this log; as in [`Offset::message`].
+    Here(u64, Option<(u32, u64)>),
+    /// Before one of another.
+    Elsewhere(Offset),
 }
 
 /// A stay of a socket in a room: positions from which, and to which.
@@ -76,6 +88,8 @@ pub struct Past {
     cast_to: u64,
     /// Stays that had to be given up end here at the latest.
     stays_from: u64,
+    /// In a fleet: the private id that the client knows, and what stands under it in Redis.
+    pub remembered: Option<Box<(Box<str>, Session)>>,
 }
 
 /// Stays that have ended and that a past remembers.
@@ -91,6 +105,7 @@ impl Past {
             forgotten_to: 0,
             cast_to: 0,
             stays_from: 0,
+            remembered: None,
         }
     }
 
@@ -166,6 +181,46 @@ impl Past {
 }
 
 impl Log {
+    /// The log of a shard that is one of many hosts'.
+    pub fn of_fleet(host: HostId, shard: u16) -> Self {
+        Self { place: Some((host, shard)), ..Self::default() }
+    }
+
+    /// The offset of a client that has read everything before `position`.
+    pub fn offset_at(&self, position: u64) -> String {
+        match self.place {
+            Some((host, shard)) => format!("{position:x}.{host:x}.{shard:x}"),
+            None => format!("{position:x}"),
+        }
+    }
+
+    /// The same, where the last event read is a message of a room.
+    pub fn offset_of(&self, position: u64, (room, seq): (&str, u64)) -> String {
+        match self.place {
+            Some(_) => format!("{}.{seq:x}.{:x}", self.offset_at(position), room_tag(room)),
+            None => self.offset_at(position),
+        }
+    }
+
+    /// Reads an offset; `None` if it is none.
+    pub fn read_offset(&self, text: &str) -> Option<Read> {
+        let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16).ok());
+        let position = parts.next()??;
+        let Some(host) = parts.next() else {
+            return self.place.is_none().then_some(Read::Here(position, None));
+        };
+        let (host, shard) = (host?.try_into().ok()?, parts.next()??.try_into().ok()?);
+        let message = match (parts.next(), parts.next(), parts.next()) {
+            (None, ..) => None,
+            (Some(seq), Some(tag), None) => Some((tag?.try_into().ok()?, seq?)),
+            _ => return None,
+        };
+        Some(match self.place == Some((host, shard)) {
+            true => Read::Here(position, message),
+            false => Read::Elsewhere(Offset { host, shard, position, message }),
+        })
+    }
+
     /// Where the next entry goes.
     pub fn position(&self) -> u64 {
         self.start + self.entries.len() as u64
@@ -213,7 +268,11 @@ impl Log {
         listens: impl Fn(&str) -> bool + 'a,
     ) -> Option<impl Iterator<Item = (u64, &'a Packet)>> {
         let offset = match offset {
-            Some(text) => read_offset(text)?,
+            Some(text) => match self.read_offset(text)? {
+                Read::Here(position, _) => position,
+                // What it has been told there says nothing of what it has been told here.
+                Read::Elsewhere(_) => return None,
+            },
             None => past.since,
         };
         if offset > self.position() || offset < past.since {
@@ -256,15 +315,6 @@ fn is_among(audience: Audience, sid: Sid, listens: impl FnOnce() -> bool) -> boo
     }
 }
 
-/// The offset of a client that has read everything before `position`.
-pub fn offset_at(position: u64) -> String {
-    format!("{position:x}")
-}
-
-fn read_offset(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,7 +334,7 @@ mod tests {
     }
 
     fn names(log: &Log, past: &Past, offset: Option<u64>, gone: u64) -> Option<Vec<u64>> {
-        let offset = offset.map(|position| offset_at(position + 1));
+        let offset = offset.map(|position| log.offset_at(position + 1));
         let missed = log.missed((sid(1), past, "/"), offset.as_deref(), |_| gone, |_| true)?;
         Some(missed.map(|(position, _)| position).collect())
     }
@@ -342,6 +392,23 @@ mod tests {
             assert!(log.held_bytes() <= 20_000);
         }
         assert!(log.entries.len() > 10);
+    }
+
+    #[test]
+    fn a_place_in_another_log_is_none_in_this_one() {
+        let mut log = Log::of_fleet(7, 1);
+        let mut past = Past::new(log.position());
+        past.enter(&"lobby".into(), log.position());
+        log.push(room("lobby"), event("0"), 0);
+        assert_eq!(names(&log, &past, Some(0), 0), Some(vec![]));
+        let elsewhere = Log::of_fleet(7, 2).offset_at(9);
+        let missed = log.missed((sid(1), &past, "/"), Some(&elsewhere), |_| 0, |_| true);
+        assert!(missed.is_none());
+        for offset in
+            ["", "1", "1.7", "1.7.x", "1.7.1.1", "1.7.1.1.1.1", "1.700000000.1", "1.7.10000"]
+        {
+            assert_eq!(log.read_offset(offset), None, "{offset}");
+        }
     }
 
     #[test]

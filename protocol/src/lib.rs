@@ -1,5 +1,5 @@
-//! Throng's codecs: HTTP requests, WebSocket frames, Engine.IO packets, Socket.IO packets, and
-//! the JSON text that travels in them.
+//! Throng's codecs: HTTP requests, WebSocket frames, Engine.IO packets, Socket.IO packets, what
+//! Socket.IO servers tell each other by Redis, and the JSON text that travels in all of them.
 //!
 //! Sans-IO: bytes come in as slices, bytes go out into a `Vec` of the caller's, time is an
 //! argument. Nothing here opens a socket, reads a clock, starts a task or blocks.
@@ -13,6 +13,7 @@
 //! * JSON that is only relayed is validated once and passed on as the bytes that came.
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod engineio;
 pub mod gzip;
 pub mod http;

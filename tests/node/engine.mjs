@@ -101,9 +101,10 @@ export function runEngine(args, env = {}, ms = 10_000) {
   }
 }
 
-export async function startEngine(env = {}, { port } = {}) {
-  assert.ok(existsSync(BIN), `no engine at ${BIN}: build it (make build) or set THRONG_BIN`);
-  const engine = new Engine(env, port ?? (await freePort()));
+// `program`: an example instead of the engine itself.
+export async function startEngine(env = {}, { port, program = BIN } = {}) {
+  assert.ok(existsSync(program), `no ${program}: build it (make build) or set THRONG_BIN`);
+  const engine = new Engine(env, port ?? (await freePort()), program);
   try {
     await engine.untilReady();
   } catch (error) {
@@ -114,7 +115,7 @@ export async function startEngine(env = {}, { port } = {}) {
 }
 
 class Engine {
-  constructor(env, port) {
+  constructor(env, port, program) {
     this.port = port;
     this.url = `http://127.0.0.1:${port}`;
     this.dataDir = mkdtempSync(join(tmpdir(), "throng-test-"));
@@ -122,8 +123,8 @@ class Engine {
     this.output = "";
     // setpriv: the engine dies with this process, however that ends
     const command = existsSync("/usr/bin/setpriv")
-      ? ["setpriv", "--pdeathsig", "KILL", "--", BIN]
-      : [BIN];
+      ? ["setpriv", "--pdeathsig", "KILL", "--", program]
+      : [program];
     this.child = spawn(command[0], command.slice(1), {
       env: settings(env, port, this.dataDir),
       cwd: this.dataDir,

@@ -55,7 +55,7 @@ for (const [name, value] of WRONG) {
 }
 
 const NOT_YET = {
-  REDIS_URL: "redis://127.0.0.1:6379",
+  PROXY_PROTOCOL: "on",
   JWT_SECRET: "x".repeat(32),
   TLS_CERT: "/tmp/cert.pem",
 };

@@ -175,6 +175,13 @@ def test_what_the_wal_alone_holds_is_backed_up(data):
     store.close()
 
 
+def drawn():
+    """A seed of its own for each test that draws lots; `SEED` repeats one."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"SEED={seed}")
+    return seed
+
+
 def flip(path):
     at = random.randrange(path.stat().st_size)
     content = bytearray(path.read_bytes())
@@ -241,9 +248,7 @@ DAMAGES = {
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("force", [False, True])
 def test_a_damaged_backup_is_refused_and_nothing_changes(name, force, data, backup, tmp_path):
-    seed = random.randrange(1 << 32)
-    random.seed(seed)
-    print("seed", seed)
+    random.seed(drawn())
     DAMAGES[name](backup)
     flags = ["--force"] if force else []
     before = tree(data)
@@ -439,9 +444,7 @@ def test_a_dry_run_into_nothing_makes_nothing(data):
 
 def test_killed_at_any_moment_it_leaves_no_half_backup(data):
     """Each run is killed at a random moment of what an undisturbed one takes."""
-    seed = random.randrange(1 << 32)
-    chance = random.Random(seed)
-    print("seed", seed)
+    chance = random.Random(drawn())
     store = open_store(data)
     write(store, "large", 1, 20_000, body_bytes=500)
     store.close()
@@ -467,9 +470,7 @@ def test_killed_at_any_moment_it_leaves_no_half_backup(data):
 
 
 def test_a_restore_killed_at_any_moment_leaves_the_old_or_the_new(data, backup):
-    seed = random.randrange(1 << 32)
-    chance = random.Random(seed)
-    print("seed", seed)
+    chance = random.Random(drawn())
     store = open_store(data)
     write(store, "later", 1, 3000, body_bytes=2000)
     store.close()

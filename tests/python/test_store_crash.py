@@ -18,7 +18,7 @@ from plain import Plain
 
 ROUNDS = 30
 SECONDS_MAX = 50
-SEED = int(os.environ.get("THRONG_SEED", 0)) or random.randrange(1 << 32)
+SEED = int(os.environ.get("SEED", 0)) or random.randrange(1 << 32)
 
 
 def summary(faults):
@@ -54,7 +54,7 @@ def kill_while_starting(env, seconds):
 
 @pytest.mark.timeout(180)
 def test_nothing_acknowledged_is_lost_by_kill(tmp_path):
-    print(f"THRONG_SEED={SEED}")
+    print(f"SEED={SEED}")
     rnd = random.Random(SEED)
     rooms = [f"kill {number}" for number in range(5)]
     env = {"DATA_DIR": str(tmp_path), "PORT": str(free_port())}

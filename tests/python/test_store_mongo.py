@@ -275,7 +275,7 @@ def test_a_newer_schema_is_refused_and_left_alone(server, start, database, tmp_p
 
 @pytest.mark.timeout(180)
 def test_nothing_acknowledged_is_lost_by_kills_of_both(server, start):
-    print(f"THRONG_SEED={SEED}")
+    print(f"SEED={SEED}")
     rnd = random.Random(SEED)
     rooms = [f"kill {number}" for number in range(3)]
     engine = start(ACK_LEVEL="store", LOG="warn")

@@ -113,6 +113,11 @@ impl Line {
         let _ = self.appends.send((self.shard, entry));
     }
 
+    /// A message of another host is not kept here: too much waits.
+    pub(crate) fn note_skipped(&self) {
+        self.stats.skipped.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn ask(&self, question: Question) {
         let _ = self.questions.send((self.shard, question));
     }

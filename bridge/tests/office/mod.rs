@@ -1,16 +1,21 @@
 //! Ports to test, and short words for what is asked of them.
 #![allow(dead_code)] // each suite uses its part
 
-use std::collections::VecDeque;
+#[path = "../redis/mod.rs"]
+mod redis;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use redis::Redis;
+use throng_bridge::fleet::{Adapter, Fleet, FleetPlan, Target};
 use throng_bridge::store::{
     MemoryStore, Retention, RoomRecord, RoomSettings, Sqlite, Store, StoreError,
 };
 use throng_bridge::{
-    Author, Bridge, Draft, Memory, MemoryLimits, Message, Opening, Outcome, Page, Plan, Port,
+    Author, Bridge, Draft, Line, Memory, MemoryLimits, Message, Opening, Outcome, Page, Plan, Port,
     Range, Request, Stored, StoredLimits, Ticket,
 };
 
@@ -48,9 +53,11 @@ pub(crate) fn desks(memory: MemoryLimits) -> impl Iterator<Item = Desk> {
         })
     };
     let memory_alone = move || Desk::alone(Box::new(Memory::new(memory, "m")));
-    let names = ["alone", "memory store", "sqlite", "sqlite, acks early"];
+    let names =
+        ["alone", "memory store", "sqlite", "sqlite, acks early", "fleet", "fleet and sqlite"];
     names.into_iter().map(move |name| match name {
         "alone" => memory_alone(),
+        "fleet" | "fleet and sqlite" => Desk::in_fleet(name, memory),
         "sqlite, acks early" => stored(name, false),
         name => stored(name, true),
     })
@@ -71,6 +78,9 @@ pub(crate) struct Desk {
     pub(crate) port: Box<dyn Port>,
     pub(crate) now_ms: u64,
     bridge: Option<Bridge>,
+    fleet: Option<(Fleet, Redis)>,
+    /// What has been delivered of each room.
+    delivered: HashMap<Arc<str>, u64>,
     tickets: u64,
     settled: VecDeque<(Ticket, bool)>,
     unsettled: usize,
@@ -84,6 +94,8 @@ impl Desk {
             port,
             now_ms: 1,
             bridge: None,
+            fleet: None,
+            delivered: HashMap::new(),
             tickets: 0,
             settled: VecDeque::new(),
             unsettled: 0,
@@ -101,6 +113,44 @@ impl Desk {
         let line = lines.pop().expect("one line");
         let port = Box::new(Stored::new(limits, line, "m"));
         Self { name, bridge: Some(bridge), ..Self::alone(port) }
+    }
+
+    /// With a Redis of its own, which numbers.
+    fn in_fleet(name: &'static str, memory: MemoryLimits) -> Self {
+        let redis = Redis::start();
+        let plan = FleetPlan {
+            target: Target::parse(&redis.url()).expect("a URL"),
+            prefix: "".into(),
+            host: 7,
+            pool_size: 1,
+            history_size: memory.messages_per_room,
+            history_ttl_ms: 60_000,
+            recovery_window_ms: 0,
+            adapter: Adapter::Off,
+        };
+        let (fleet, mut lines) = Fleet::start(plan, 1).expect("a thread");
+        let fleet_line = lines.pop().expect("one line");
+        let begun = Instant::now();
+        while !fleet.stats().is_ready() {
+            assert!(begun.elapsed() < PATIENCE, "Redis is not there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let limits = stored_limits(memory, name != "fleet");
+        let (bridge, line) = if name == "fleet" { (None, None) } else { Self::over_sqlite() };
+        let port = Stored::in_fleet(limits, line, (fleet_line, true), "m");
+        Self { name, bridge, fleet: Some((fleet, redis)), ..Self::alone(Box::new(port)) }
+    }
+
+    fn over_sqlite() -> (Option<Bridge>, Option<Line>) {
+        let plan = Plan { retention: Retention::default(), parked: None, is_lazy: false };
+        let open = || -> Opening {
+            Box::pin(async {
+                let file = folder().join("throng.db");
+                Ok(Arc::new(Sqlite::open(&file).await?) as Arc<dyn Store>)
+            })
+        };
+        let (bridge, mut lines, _users) = Bridge::start(open, plan, 1).expect("a bridge");
+        (Some(bridge), lines.pop())
     }
 
     /// Over a store of the test's own.
@@ -125,6 +175,39 @@ impl Desk {
         self.port.try_submit(request, self.now_ms).expect("room");
     }
 
+    /// The next outcome that somebody asked for; deliveries are noted.
+    fn poll(&mut self) -> Option<Outcome> {
+        loop {
+            match self.port.poll_outcome(self.now_ms)? {
+                Outcome::Delivered { room, message } => {
+                    self.delivered.insert(room, message.seq);
+                }
+                Outcome::News(_) | Outcome::Configured { .. } => {}
+                outcome => return Some(outcome),
+            }
+        }
+    }
+
+    fn await_delivery(&mut self, room: &str, seq: u64) {
+        let begun = Instant::now();
+        while self.delivered.get(room).is_none_or(|it| *it < seq) {
+            if let Some(outcome) = self.poll() {
+                self.note(outcome);
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}: {seq} is not delivered", self.name);
+        }
+    }
+
+    fn note(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Settled { ticket, kept, .. } => {
+                self.unsettled -= 1;
+                self.settled.push_back((ticket, kept));
+            }
+            outcome => self.others.push_back(outcome),
+        }
+    }
+
     /// The next outcome that is no settlement; those are noted.
     pub(crate) fn outcome(&mut self) -> Outcome {
         if let Some(outcome) = self.others.pop_front() {
@@ -132,11 +215,8 @@ impl Desk {
         }
         let begun = Instant::now();
         loop {
-            match self.port.poll_outcome(self.now_ms) {
-                Some(Outcome::Settled { ticket, kept, .. }) => {
-                    self.unsettled -= 1;
-                    self.settled.push_back((ticket, kept));
-                }
+            match self.poll() {
+                Some(outcome @ Outcome::Settled { .. }) => self.note(outcome),
                 Some(outcome) => return outcome,
                 None => std::thread::sleep(Duration::from_micros(50)),
             }
@@ -148,12 +228,8 @@ impl Desk {
     pub(crate) fn settle(&mut self) -> Vec<(Ticket, bool)> {
         let begun = Instant::now();
         while self.unsettled > 0 {
-            match self.port.poll_outcome(self.now_ms) {
-                Some(Outcome::Settled { ticket, kept, .. }) => {
-                    self.unsettled -= 1;
-                    self.settled.push_back((ticket, kept));
-                }
-                Some(outcome) => self.others.push_back(outcome),
+            match self.poll() {
+                Some(outcome) => self.note(outcome),
                 None => std::thread::sleep(Duration::from_micros(50)),
             }
             assert!(begun.elapsed() < PATIENCE, "{}: nothing is settled", self.name);
@@ -162,10 +238,10 @@ impl Desk {
         while let Some(bridge) = &self.bridge
             && bridge.stats().queued_messages.load(Ordering::Relaxed) > 0
         {
-            let _ = self.port.poll_outcome(self.now_ms).map(|it| self.others.push_back(it));
+            let _ = self.poll().map(|it| self.note(it));
         }
-        while let Some(outcome) = self.port.poll_outcome(self.now_ms) {
-            self.others.push_back(outcome);
+        while let Some(outcome) = self.poll() {
+            self.note(outcome);
         }
         self.settled.drain(..).collect()
     }
@@ -185,7 +261,13 @@ impl Desk {
 
     pub(crate) fn configure(&mut self, room: &str, settings: RoomSettings) -> Option<RoomRecord> {
         let ticket = self.ticket();
-        self.submit(Request::Configure { ticket, room: room.into(), settings });
+        self.submit(Request::Record { ticket, room: room.into() });
+        let before = self.recorded()?.settings;
+        self.submit(Request::Configure { ticket, room: room.into(), before, settings });
+        self.recorded()
+    }
+
+    fn recorded(&mut self) -> Option<RoomRecord> {
         match self.outcome() {
             Outcome::Record { record, .. } => record,
             other => panic!("{}: {other:?}", self.name),
@@ -197,8 +279,13 @@ impl Desk {
         let ticket = self.ticket();
         self.submit(Request::Publish { ticket, room: room.into(), draft });
         match self.outcome() {
-            Outcome::Published { ticket: it, message, duplicate, settled } if it == ticket => {
+            Outcome::Published { ticket: it, message, duplicate, delivers, settled }
+                if it == ticket =>
+            {
                 self.unsettled += usize::from(!settled);
+                if !delivers && !duplicate {
+                    self.await_delivery(room, message.seq);
+                }
                 (message, duplicate)
             }
             other => panic!("{}: {other:?}", self.name),

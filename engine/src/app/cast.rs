@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_bridge::fleet::{Cast as FleetCast, CastAnswer, Deed as FleetDeed, Reach, Word};
+
 use super::collect::Collections;
-use super::envelope::{Ask, Deed, Envelope, Outgoing, RoomRef, Spread};
+use super::envelope::{Ask, Collector, Deed, Envelope, Outgoing, RoomRef, Spread};
 use super::namespace::room_key;
 use super::{App, Audience};
 use crate::clock::Now;
@@ -20,6 +22,8 @@ pub struct Facts {
     pub shards: u16,
     /// The host's number in socket ids.
     pub host: u32,
+    /// Whether there may be other hosts.
+    pub shared: bool,
 }
 
 /// The whole namespace in an application's hands.
@@ -46,6 +50,7 @@ pub struct Cast<'a, A: App> {
     rooms: Vec<Arc<str>>,
     except: Vec<Arc<str>>,
     volatile: bool,
+    is_local: bool,
 }
 
 impl<'a, A: App> Io<'a, A> {
@@ -62,6 +67,62 @@ impl<'a, A: App> Io<'a, A> {
         }
     }
 
+    /// Tells all other servers something, on which each may act; `text` is an event's name and
+    /// arguments, JSON separated by commas.
+    pub fn tell_servers(&mut self, text: &str) {
+        self.tell_all(FleetDeed::ServerSide { args: text.into(), answer: None });
+    }
+
+    fn tell_all(&mut self, deed: FleetDeed) {
+        let reach = Reach { namespace: self.namespace.into(), ..Reach::default() };
+        let cast = Arc::new(FleetCast { reach, deed });
+        let word = Word::Cast { cast, to_hosts: true, to_nodes: true };
+        self.out.push((self.facts.shard, Envelope::Tell(word)));
+    }
+
+    /// The same, with the servers' answers: [`App::collected`] follows. Where there are none, at
+    /// once.
+    pub fn ask_servers(self, text: &str, timeout: Duration, ticket: A::Ticket) {
+        let (mut io, collector) = self.open(ticket, timeout, true);
+        let Collector::Shard(shard, id) = collector else { return };
+        // Of this host's own shards none is asked.
+        for _ in 1..io.facts.shards {
+            io.out.push((shard, Envelope::Asked { id, count: 0 }));
+        }
+        if !io.facts.shared {
+            return io.out.push((shard, Envelope::Asked { id, count: 0 }));
+        }
+        io.tell_all(FleetDeed::ServerSide { args: text.into(), answer: collector.number() });
+    }
+
+    /// Asks for the names of all rooms, sockets' own included; [`App::collected`] follows with a
+    /// JSON string of each, some perhaps twice.
+    pub fn fetch_rooms(self, timeout: Duration, ticket: A::Ticket) {
+        let (mut io, collector) = self.open(ticket, timeout, false);
+        let namespace: Arc<str> = io.namespace.into();
+        for shard in 0..io.facts.shards {
+            io.out.push((shard, Envelope::TellRooms(Arc::clone(&namespace), collector)));
+        }
+        if let (true, Some(number)) = (io.facts.shared, collector.number()) {
+            io.tell_all(FleetDeed::Rooms(number));
+        }
+    }
+
+    /// Begins to collect, of all shards and, unless `is_local`, of all other servers together.
+    fn open(self, ticket: A::Ticket, timeout: Duration, is_local: bool) -> (Self, Collector) {
+        let Facts { shard, shards, shared, .. } = self.facts;
+        let due_ms = self.now.ns / 1_000_000 + timeout.as_millis() as u64;
+        let parts = shards + u16::from(shared && !is_local);
+        let id = self.collections.open(ticket, parts, due_ms);
+        (self, Collector::Shard(shard, id))
+    }
+
+    /// Answers a server that has told something ([`App::told`]); `answer` is JSON.
+    pub fn answer_server(&mut self, request: u64, answer: &str) {
+        let answer = CastAnswer::ServerSide(answer.into());
+        self.out.push((self.facts.shard, Envelope::Tell(Word::Answer { request, answer })));
+    }
+
     /// Those in a room.
     pub fn to(&mut self, room: &str) -> Cast<'_, A> {
         self.all().to(room)
@@ -75,7 +136,8 @@ impl<'a, A: App> Io<'a, A> {
 
 impl<'a, A: App> Cast<'a, A> {
     pub(super) fn begin(io: Io<'a, A>) -> Self {
-        Self { io, rooms: Vec::new(), except: Vec::new(), volatile: false }
+        let (rooms, except) = (Vec::new(), Vec::new());
+        Self { io, rooms, except, volatile: false, is_local: false }
     }
 
     /// Also those in this room.
@@ -96,8 +158,9 @@ impl<'a, A: App> Cast<'a, A> {
         self
     }
 
-    /// Only sockets of this host; so far a fleet is one host, so this changes nothing.
-    pub fn local(self) -> Self {
+    /// Only sockets of this host.
+    pub fn local(mut self) -> Self {
+        self.is_local = true;
         self
     }
 
@@ -118,23 +181,32 @@ impl<'a, A: App> Cast<'a, A> {
     /// Sends them an event that each shall answer within `timeout`; [`App::collected`] follows with
     /// the ticket.
     pub fn collect(self, name: &str, args: &str, timeout: Duration, ticket: A::Ticket) {
-        let Facts { shard, shards, .. } = self.io.facts;
-        let due_ms = self.io.now.ns / 1_000_000 + timeout.as_millis() as u64;
-        let id = self.io.collections.open(ticket, shards, due_ms);
         let (packet, volatile) = (Packet::event(name, args), self.volatile);
-        self.spread(Deed::Emit { packet, volatile, answers: Some((shard, id)) });
+        let timeout_ms = timeout.as_millis() as u32;
+        let (io, is_local) = (self.io, self.is_local);
+        let (io, collector) = io.open(ticket, timeout, is_local);
+        let answers = Some((collector, timeout_ms));
+        Self { io, ..self }.spread(Deed::Emit { packet, volatile, answers });
+    }
+
+    /// Asks what they are; [`App::collected`] follows with a JSON object of each, as Socket.IO's
+    /// `fetchSockets` has them: `{"id","handshake","rooms","data"}`.
+    pub fn fetch(self, timeout: Duration, ticket: A::Ticket) {
+        let (io, is_local) = (self.io, self.is_local);
+        let (io, collector) = io.open(ticket, timeout, is_local);
+        Self { io, ..self }.spread(Deed::Fetch(collector));
     }
 
     /// Takes them into a room.
     pub fn join(self, room: &str) {
         let room = self.key(room);
-        self.spread(Deed::Join(room));
+        self.spread(Deed::Join(vec![room]));
     }
 
     /// Takes them out of a room.
     pub fn leave(self, room: &str) {
         let room = self.key(room);
-        self.spread(Deed::Leave(room));
+        self.spread(Deed::Leave(vec![room]));
     }
 
     /// Disconnects them from the namespace; with `close`, from all of them, and their connections.
@@ -156,8 +228,11 @@ impl<'a, A: App> Cast<'a, A> {
 
     /// One room but perhaps one socket: its home knows where its members are.
     fn single_room(&self) -> Option<(Arc<str>, Audience)> {
-        let ([room], false) = (&self.rooms[..], self.volatile) else { return None };
-        if self.socket(room).is_some() {
+        let only_here = self.volatile || self.is_local;
+        let ([room], false) = (&self.rooms[..], only_here) else { return None };
+        let Facts { host, shared, .. } = self.io.facts;
+        // A room of one socket: of this host, or perhaps of another.
+        if Sid::parse(room).is_some_and(|sid| sid.host() == host || shared) {
             return None;
         }
         let audience = match &self.except[..] {
@@ -169,7 +244,7 @@ impl<'a, A: App> Cast<'a, A> {
     }
 
     fn broadcast(self, room: Arc<str>, audience: Audience, packet: Packet) {
-        let Facts { shard, shards, host } = self.io.facts;
+        let Facts { shard, shards, host, .. } = self.io.facts;
         let (home, since_ns) = (home_of(&room, shards), self.io.now.ns);
         let (ask, room) = (Ask::Broadcast(packet, audience), RoomRef::Name(room));
         // Nobody in particular asks.
@@ -179,11 +254,11 @@ impl<'a, A: App> Cast<'a, A> {
 
     /// By way of the first room's home, so that what is said to a room stays in order.
     fn spread(self, deed: Deed) {
-        let Self { io, rooms, except, .. } = self;
+        let Self { io, rooms, except, is_local, .. } = self;
         let via = rooms.first().map_or(io.namespace, |room| room);
         let home = home_of(via, io.facts.shards);
         let (namespace, since_ns) = (io.namespace.into(), io.now.ns);
-        let spread = Arc::new(Spread { namespace, rooms, except, deed, since_ns });
+        let spread = Arc::new(Spread { namespace, rooms, except, deed, is_local, since_ns });
         io.out.push((home, Envelope::Spread(spread)));
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use throng_bridge::fleet::{HostId, Stay, Word};
 use throng_protocol::socketio::Assembler;
 use throng_protocol::{engineio::Heartbeat, ws};
 use throng_ring::Conn;
 
-use super::{App, Audience, Protocol};
+use super::{App, Audience, Notice, Protocol};
 use crate::codec::{Dialect, Packet};
 use crate::ids::{RoomId, SessionKey, Sid};
 use crate::limiter::IpKey;
@@ -34,6 +35,17 @@ pub enum Ask<A: App> {
     Away,
     /// It came back.
     Back,
+    /// It was a member on another host, and has come back to this one.
+    Return {
+        /// What it was there.
+        member: A::Member,
+        /// Whether it is among [`Audience::Listeners`].
+        listens: bool,
+        /// The last message it has.
+        seq: u64,
+        /// Its id there.
+        old: Option<Sid>,
+    },
     /// The application's own.
     App(A::Request),
 }
@@ -47,15 +59,41 @@ pub enum Deed {
         packet: Packet,
         /// Not to connections that are behind.
         volatile: bool,
-        /// The shard that collects the answers, and its collection.
-        answers: Option<(u16, u64)>,
+        /// Who collects the answers, and for how long, in milliseconds.
+        answers: Option<(Collector, u32)>,
     },
-    /// It joins this room.
-    Join(Arc<str>),
-    /// It leaves this room.
-    Leave(Arc<str>),
+    /// It joins these rooms.
+    Join(Vec<Arc<str>>),
+    /// It leaves these rooms.
+    Leave(Vec<Arc<str>>),
     /// It is disconnected; its connection too if so.
     Disconnect(bool),
+    /// It is described to whoever collects that.
+    Fetch(Collector),
+}
+
+/// Who gathers what clients answer to a cast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collector {
+    /// A shard of this host: one of its collections.
+    Shard(u16, u64),
+    /// Another server, whose request has this number.
+    Fleet(u64),
+}
+
+impl Collector {
+    /// This host's own by a number that is unique on it.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Shard(shard, id) => Some(u64::from(shard) << 48 | (id & ((1 << 48) - 1))),
+            Self::Fleet(_) => None,
+        }
+    }
+
+    /// The shard and the collection that have this number.
+    pub fn of_number(number: u64) -> (u16, u64) {
+        ((number >> 48) as u16, number & ((1 << 48) - 1))
+    }
 }
 
 /// A cast on its way to every shard.
@@ -69,6 +107,8 @@ pub struct Spread {
     pub except: Vec<Arc<str>>,
     /// What happens to them.
     pub deed: Deed,
+    /// Only those of this host.
+    pub is_local: bool,
     /// When the cause arrived ([`crate::clock::Now::ns`]).
     pub since_ns: u64,
 }
@@ -117,6 +157,8 @@ pub enum Envelope<A: App> {
         audience: Audience,
         /// What.
         packet: Packet,
+        /// Of a message its number in the room; else 0.
+        seq: u64,
         /// When the cause arrived ([`crate::clock::Now::ns`]).
         since_ns: u64,
     },
@@ -154,6 +196,18 @@ pub enum Envelope<A: App> {
         /// Its first argument.
         answer: Box<str>,
     },
+    /// To the shard that a socket is on: another host has something to say of it.
+    Notice(HostId, Box<Notice>),
+    /// To a member's shard: what other hosts would have to know of it.
+    Stay(Sid, Box<Stay>),
+    /// To the shard of one that came back for a room: it is not in it.
+    RefuseReturn(Sid, Arc<str>),
+    /// To a member's shard: messages of its room that it missed, with their `seq`.
+    Replay(Sid, Arc<str>, Vec<(u64, Packet)>),
+    /// To every shard: somebody collects the names of a namespace's rooms.
+    TellRooms(Arc<str>, Collector),
+    /// To the own shard: to be told to the fleet.
+    Tell(Word),
     /// To a polling session's shard.
     Poll(Box<Poll>),
     /// To the shard of the connection that asked.

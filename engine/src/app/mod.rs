@@ -12,11 +12,13 @@ mod envelope;
 mod handlers;
 mod namespace;
 mod socket;
+mod words;
 
 use serde_json::Value;
 use throng_protocol::http::Head;
 
 use crate::clock::Now;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limiter::IpKey;
 use crate::limits::ROOM_NAME_BYTES_MAX;
@@ -24,13 +26,14 @@ pub use crate::room::{Answer, Room, Unavailable};
 pub use cast::{Cast, Facts, Io};
 pub use collect::{Collected, Collections};
 pub use envelope::{
-    Adopt, Adopted, Ask, Begun, Connect, Deed, Envelope, Ghost, Outcome, Outgoing, Place, Poll,
-    Polled,
+    Adopt, Adopted, Ask, Begun, Collector, Connect, Deed, Envelope, Ghost, Outcome, Outgoing,
+    Place, Poll, Polled,
 };
 pub use envelope::{Relay, RoomRef, Spread, Told, Traveller};
 pub use handlers::{Call, Handlers};
 pub use namespace::{Namespaces, room_key, split_key};
 pub use socket::{Rooms, Socket, SocketParts, TooManyRooms};
+pub use words::{Notice, Said};
 
 /// Why a CONNECT is refused; becomes CONNECT_ERROR.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,8 +203,83 @@ pub trait App: Sized + 'static {
         true
     }
 
-    /// A member is gone: it left, was dismissed, or its connection ended.
+    /// A member has come by [`Socket::join`] or [`Cast::join`].
+    fn joined(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
+
+    /// A member is gone: it left, was dismissed, or its connection ended; on whichever host.
     fn left(&mut self, _room: &mut Room<'_, Self>, _sid: Sid, _member: &Self::Member) {}
+
+    /// Whether sockets may come back on other hosts than they were on. That takes
+    /// [`App::session_data`], [`App::restore`], [`App::export`], [`App::import`] and
+    /// [`App::replay`].
+    fn returns() -> bool {
+        false
+    }
+
+    /// A client was on another host, and shall go on here as what it was: `data` is what
+    /// [`App::session_data`] gave there. Checked as if it connected anew.
+    ///
+    /// # Errors
+    /// Any refusal makes it a new connection instead.
+    fn restore(
+        &mut self,
+        handshake: &Handshake<'_>,
+        _data: &str,
+    ) -> Result<Self::Session, Refusal> {
+        self.connect(handshake)
+    }
+
+    /// What is to be known of a session on other hosts, where it may come back, and to servers that
+    /// ask for sockets: JSON.
+    fn session_data(_session: &Self::Session) -> String {
+        "{}".to_owned()
+    }
+
+    /// Whose session it is, where users are counted over the fleet.
+    fn user(_session: &Self::Session) -> Option<&str> {
+        None
+    }
+
+    /// Another server tells all servers something: an event's name and arguments, JSON separated by
+    /// commas. To a `request` it wants an answer ([`Io::answer_server`]).
+    fn told(&mut self, _io: &mut Io<'_, Self>, _text: &str, _request: Option<u64>) {}
+
+    /// A member of another host is about to come back as one of this host: what must not come
+    /// with it is to be taken off.
+    fn moving(_member: &mut Self::Member) {}
+
+    /// It has come back.
+    fn moved_in(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
+
+    /// A member that has come back from another host misses messages, or is not in the room any
+    /// more: it has to be told.
+    fn lost(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
+
+    /// What other hosts need to know of a member: a JSON object. Without it nobody elsewhere knows
+    /// of it. After a change [`Room::share`] tells them.
+    fn export(_sid: Sid, _member: &Self::Member) -> Option<String> {
+        None
+    }
+
+    /// A member of another host, from its JSON; `None` if it is none.
+    fn import(_json: &str) -> Option<Self::Member> {
+        None
+    }
+
+    /// A member of another host was in the room before it was opened here.
+    fn met(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
+
+    /// A member of another host came, or has changed from what was `known`.
+    fn entered(&mut self, _room: &mut Room<'_, Self>, _sid: Sid, _known: Option<Self::Member>) {}
+
+    /// The room's order could not be kept: messages are missing. It goes on after
+    /// [`Room::last_seq`].
+    fn broken(&mut self, _room: &mut Room<'_, Self>) {}
+
+    /// A message as the event its receivers get, for one who missed it, and for Node servers.
+    fn replay(&self, _room: &str, _message: &throng_bridge::Message) -> Option<Packet> {
+        None
+    }
 
     /// A member whose connection had ended is back, as what it was.
     fn returned(&mut self, _room: &mut Room<'_, Self>, _sid: Sid) {}
@@ -211,6 +289,9 @@ pub trait App: Sized + 'static {
 
     /// What [`Room::publish`], [`Room::read`] or [`Room::verify`] asked for is there.
     fn answered(&mut self, _room: &mut Room<'_, Self>, _ticket: Self::Ticket, _answer: Answer) {}
+
+    /// The last member of this host is gone, and the room with it.
+    fn closing(&mut self, _room: &mut Room<'_, Self>) {}
 
     /// The time asked for by [`Room::wake_at_ms`] has come.
     fn due(&mut self, _room: &mut Room<'_, Self>) {}

@@ -194,11 +194,14 @@ impl<A: App> Socket<'_, A> {
         self.ask_by_name(room, Ask::App(request));
     }
 
-    /// Passes a packet on to any socket of the host.
+    /// Passes a packet on to any socket, on whichever host.
     pub fn relay(&mut self, relay: Relay) {
-        let Facts { shards, host, .. } = self.0.facts;
-        if relay.to.host() == host && relay.to.shard() < shards {
+        let Facts { shard, shards, host, shared } = self.0.facts;
+        let is_here = relay.to.host() == host;
+        if is_here && relay.to.shard() < shards {
             self.0.out.push((relay.to.shard(), Envelope::Relay(Box::new(relay))));
+        } else if !is_here && shared {
+            self.0.out.push((shard, Envelope::Relay(Box::new(relay))));
         } else {
             self.0.packets.extend(relay.missing.map(|packet| (packet, None)));
         }

@@ -33,7 +33,9 @@ pub(super) fn on_request(
     from: Sid,
     ack: Option<u64>,
 ) -> Result<(), Error> {
-    room.member(from).ok_or(Error::NotInRoom)?;
+    if room.member(from).is_none() && !room.awaits(from) {
+        return Err(Error::NotInRoom);
+    }
     room.dismiss(chat, from);
     if let Some(id) = ack {
         room.send(from, Packet::ack(id, OK));

@@ -84,11 +84,32 @@ pub(super) fn acknowledge(room: ChatRoomRef<'_, '_>, to: Sid, ack: u64, message:
 
 /// The message has its number: everybody gets it.
 pub(super) fn deliver(room: ChatRoomRef<'_, '_>, message: &Message) {
+    let packet = packet(room.name(), message);
+    room.deliver_message(packet, message.seq);
+}
+
+/// The event `message`.
+pub(super) fn packet(room: &str, message: &Message) -> Packet {
     let draft = &message.draft;
-    let mut out = String::with_capacity(draft.body.len() + room.name().len() + 224);
-    push_message(room.name(), message, &draft.body, &mut out);
-    let packet = Packet::event_with("message", &out, &draft.attachments);
+    let mut out = String::with_capacity(draft.body.len() + room.len() + 224);
+    push_message(room, message, &draft.body, &mut out);
+    Packet::event_with("message", &out, &draft.attachments)
+}
+
+/// Messages are missing: everybody is told.
+pub(super) fn tell_broken(room: ChatRoomRef<'_, '_>) {
+    let packet = broken_packet(room);
     room.deliver(Audience::All, packet);
+}
+
+/// The event `resync {room, lastSeq}`: what follows comes after `lastSeq`.
+pub(super) fn broken_packet(room: ChatRoomRef<'_, '_>) -> Packet {
+    let mut out = String::from(r#"{"room":"#);
+    push_string(&mut out, room.name());
+    out.push_str(r#","lastSeq":"#);
+    push_number(&mut out, room.last_seq());
+    out.push('}');
+    Packet::event("resync", &out)
 }
 
 /// Writes a message as receivers see it; `body` since placeholders may have been renumbered.

@@ -16,6 +16,8 @@ mod participants;
 mod presence;
 mod screen;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod typing;
 mod update;
 
@@ -210,6 +212,15 @@ impl App for Chat {
         }
     }
 
+    fn joined(&mut self, room: &mut Room<'_, Self>, sid: Sid) {
+        let now_ms = room.now().wall_ms;
+        if let Some(member) = room.member_mut(sid) {
+            member.joined_at_ms = now_ms;
+        }
+        presence::on_changed(self, room, sid, true);
+        room.share(sid);
+    }
+
     fn left(&mut self, room: &mut Room<'_, Self>, sid: Sid, member: &Participant) {
         if member.sharing {
             screen::stop(room, sid, member);
@@ -222,6 +233,73 @@ impl App for Chat {
             member.sharing = false;
         }
         presence::on_changed(self, room, sid, true);
+    }
+
+    fn returns() -> bool {
+        true
+    }
+
+    fn restore(&mut self, handshake: &Handshake<'_>, data: &str) -> Result<Identity, Refusal> {
+        let known = Identity::parse(data).ok_or_else(|| Refusal::new("nobody was here"))?;
+        let mut session = known;
+        self.resume(handshake, &mut session)?;
+        Ok(session)
+    }
+
+    fn session_data(session: &Identity) -> String {
+        session.to_json()
+    }
+
+    fn user(session: &Identity) -> Option<&str> {
+        (!session.is_guest()).then(|| session.user())
+    }
+
+    fn moving(member: &mut Participant) {
+        member.sharing = false;
+    }
+
+    fn moved_in(&mut self, room: &mut Room<'_, Self>, sid: Sid) {
+        presence::on_changed(self, room, sid, true);
+    }
+
+    fn lost(&mut self, room: &mut Room<'_, Self>, sid: Sid) {
+        let packet = message::broken_packet(room);
+        room.send(sid, packet);
+    }
+
+    fn export(sid: Sid, member: &Participant) -> Option<String> {
+        let mut out = String::new();
+        member.push_json(sid, &mut out);
+        Some(out)
+    }
+
+    fn import(json: &str) -> Option<Participant> {
+        Participant::parse(json)
+    }
+
+    fn met(&mut self, room: &mut Room<'_, Self>, sid: Sid) {
+        if room.member(sid).is_some_and(|member| member.sharing) {
+            room.state_mut().sharers.push(sid);
+        }
+    }
+
+    fn entered(&mut self, room: &mut Room<'_, Self>, sid: Sid, known: Option<Participant>) {
+        let Some(member) = room.member(sid).cloned() else { return };
+        let (had, shared) = (known.is_some(), known.as_ref().is_some_and(|it| it.sharing));
+        if shared != member.sharing {
+            screen::on_changed(room, sid, &member);
+        }
+        if known.is_none_or(|known| known.metadata != member.metadata) {
+            presence::on_changed(self, room, sid, !had);
+        }
+    }
+
+    fn broken(&mut self, room: &mut Room<'_, Self>) {
+        message::tell_broken(room);
+    }
+
+    fn replay(&self, room: &str, message: &Message) -> Option<Packet> {
+        Some(message::packet(room, message))
     }
 
     fn published(&mut self, room: &mut Room<'_, Self>, message: &Message) {
@@ -252,6 +330,10 @@ impl App for Chat {
             (Ticket::History(to, ack), Answer::Read(page)) => history::answer(room, to, ack, page),
             _ => unreachable!("the bridge answers what it was asked"),
         }
+    }
+
+    fn closing(&mut self, room: &mut Room<'_, Self>) {
+        presence::announce(room);
     }
 
     fn due(&mut self, room: &mut Room<'_, Self>) {

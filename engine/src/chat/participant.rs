@@ -1,5 +1,9 @@
 //! A person, and a person in a room.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use throng_bridge::Author;
 
 use super::json::{push_number, push_string};
@@ -48,6 +52,27 @@ impl Identity {
         self.user.as_ref().map_or(&*self.name, |user| &*user.0)
     }
 
+    /// Reads what [`Identity::to_json`] wrote.
+    pub(super) fn parse(json: &str) -> Option<Self> {
+        let Known { user, name } = serde_json::from_str(json).ok()?;
+        Some(Self::known(user, name))
+    }
+
+    /// `{"user","name"}`
+    pub(super) fn to_json(&self) -> String {
+        let mut out = String::from(r#"{"user":"#);
+        push_string(&mut out, self.user());
+        out.push_str(r#","name":"#);
+        push_string(&mut out, self.name());
+        out.push('}');
+        out
+    }
+
+    fn known(user: Cow<'_, str>, name: Cow<'_, str>) -> Self {
+        let user = (user != name).then(|| Box::new(UserId(user.into_owned().into())));
+        Self { name: name.into_owned().into(), user }
+    }
+
     /// Writes `{"id","user","name"}`.
     pub(super) fn push_json(&self, sid: Sid, out: &mut String) {
         self.push_fields(sid, out);
@@ -77,7 +102,38 @@ pub struct Participant {
     pub sharing: bool,
 }
 
+/// An identity's JSON.
+#[derive(Deserialize)]
+struct Known<'a> {
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+/// A participant's JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+    sharing: bool,
+    joined_at: u64,
+}
+
 impl Participant {
+    /// Reads what [`Participant::push_json`] wrote.
+    pub(super) fn parse(json: &str) -> Option<Self> {
+        let Shown { user, name, metadata, sharing, joined_at } = serde_json::from_str(json).ok()?;
+        let metadata = (metadata.get() != "null").then(|| metadata.get().into());
+        let identity = Identity::known(user, name);
+        Some(Self { identity, metadata, joined_at_ms: joined_at, sharing })
+    }
+
     /// The writer of a message.
     pub(super) fn author(&self, sid: Sid) -> Author {
         let Self { identity, .. } = self;

@@ -6,6 +6,7 @@ use super::json::{push_number, push_string};
 use super::participants::push_participants;
 use super::{Chat, ChatRoomRef};
 use crate::app::Audience;
+use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::{PRESENCE_COUNT_INTERVAL_MS, PRESENCE_DETAIL_MAX};
 
@@ -67,20 +68,34 @@ fn schedule(chat: &Chat, room: ChatRoomRef<'_, '_>) {
     }
 }
 
-/// Tells what has gathered.
+/// Tells what has gathered: this host's members of everybody, Node servers of this host's members.
 pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
     let changes = std::mem::take(&mut room.state_mut().changes);
-    if !changes.pending || !room.has_listeners() {
+    if !changes.pending {
         return;
     }
+    if room.speaks_to_nodes() {
+        let own = changes.of(|sid| room.is_here(*sid));
+        if let Some(packet) = packet(room, &own).filter(|_| is_detailed(room) || room.is_leader()) {
+            room.tell_nodes(Audience::All, &packet);
+        }
+    }
+    if room.has_listeners()
+        && let Some(packet) = packet(room, &changes)
+    {
+        let except = if is_detailed(room) { changes.only_one() } else { None };
+        room.deliver(Audience::Listeners(except), packet);
+    }
+}
+
+/// The event `presence`, if there is anything to tell.
+fn packet(room: ChatRoomRef<'_, '_>, changes: &Changes) -> Option<Packet> {
     let mut out = String::from(r#"{"room":"#);
     push_string(&mut out, room.name());
-    let mut except = None;
     if is_detailed(room) {
         if changes.is_empty() {
-            return;
+            return None;
         }
-        except = changes.only_one();
         push_members(room, &mut out, "joined", &changes.joined);
         if !changes.left.is_empty() {
             out.push_str(r#","left":"#);
@@ -91,7 +106,7 @@ pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
     out.push_str(r#","count":"#);
     push_number(&mut out, room.member_count() as u64);
     out.push('}');
-    room.broadcast(Audience::Listeners(except), "presence", &out);
+    Some(Packet::event("presence", &out))
 }
 
 fn push_members(room: ChatRoomRef<'_, '_>, out: &mut String, key: &str, sids: &[Sid]) {
@@ -106,6 +121,13 @@ fn push_members(room: ChatRoomRef<'_, '_>, out: &mut String, key: &str, sids: &[
 }
 
 impl Changes {
+    /// What of it is about some alone.
+    fn of(&self, is: impl Fn(&Sid) -> bool) -> Self {
+        let of = |list: &[Sid]| list.iter().filter(|sid| is(sid)).copied().collect();
+        let (joined, left, updated) = (of(&self.joined), of(&self.left), of(&self.updated));
+        Self { joined, left, updated, pending: self.pending }
+    }
+
     fn is_empty(&self) -> bool {
         self.joined.is_empty() && self.left.is_empty() && self.updated.is_empty()
     }

@@ -8,9 +8,9 @@ use super::error::Error;
 use super::json::{object, room_name};
 use super::leave::OK;
 use super::participant::Participant;
-use super::typing::tell_others;
+use super::typing::flag_packet;
 use super::{ChatRoomRef, ChatSocket, Identity, Request};
-use crate::app::Event;
+use crate::app::{Audience, Event};
 use crate::codec::Packet;
 use crate::ids::Sid;
 
@@ -36,19 +36,25 @@ pub(super) fn on_request(
 ) -> Result<(), Error> {
     let member = room.member_mut(from).ok_or(Error::NotInRoom)?;
     let changed = std::mem::replace(&mut member.sharing, sharing) != sharing;
-    let identity = member.identity.clone();
+    let member = member.clone();
     if let Some(id) = ack {
         room.send(from, Packet::ack(id, OK));
     }
     if changed {
-        let sharers = &mut room.state_mut().sharers;
-        sharers.retain(|sid| *sid != from);
-        if sharing {
-            sharers.push(from);
-        }
-        tell(room, from, &identity, sharing);
+        on_changed(room, from, &member);
+        room.share(from);
     }
     Ok(())
+}
+
+/// A member, of whichever host, has begun or ended to share.
+pub(super) fn on_changed(room: ChatRoomRef<'_, '_>, sid: Sid, member: &Participant) {
+    let sharers = &mut room.state_mut().sharers;
+    sharers.retain(|it| *it != sid);
+    if member.sharing {
+        sharers.push(sid);
+    }
+    tell(room, sid, &member.identity, member.sharing);
 }
 
 /// Somebody who was sharing is gone.
@@ -57,6 +63,11 @@ pub(super) fn stop(room: ChatRoomRef<'_, '_>, sid: Sid, member: &Participant) {
     tell(room, sid, &member.identity, false);
 }
 
+/// Each host tells its own clients; Node servers are told by the member's.
 fn tell(room: ChatRoomRef<'_, '_>, from: Sid, identity: &Identity, sharing: bool) {
-    tell_others(room, (from, identity), "screen", ("sharing", sharing));
+    let packet = flag_packet(room.name(), (from, identity), "screen", ("sharing", sharing));
+    if room.is_here(from) {
+        room.tell_nodes(Audience::Except(from), &packet);
+    }
+    room.deliver(Audience::Except(from), packet);
 }

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::json::{object, push_string, room_name};
 use super::{Chat, ChatRoomRef, ChatSocket, Identity, Request};
 use crate::app::{Audience, Event};
+use crate::codec::Packet;
 use crate::ids::Sid;
 
 #[derive(Deserialize)]
@@ -34,24 +35,25 @@ pub(super) fn on_event(
 
 pub(super) fn on_request(room: ChatRoomRef<'_, '_>, from: Sid, typing: bool) {
     if let Some(member) = room.member(from) {
-        let identity = member.identity.clone();
-        tell_others(room, (from, &identity), "typing", ("typing", typing));
+        let typing = ("typing", typing);
+        let packet = flag_packet(room.name(), (from, &member.identity), "typing", typing);
+        room.spread(Audience::Except(from), packet);
     }
 }
 
-/// Tells the others in the room `{room, from, <key>: flag}`.
-pub(super) fn tell_others(
-    room: ChatRoomRef<'_, '_>,
+/// The event `{room, from, <key>: flag}`.
+pub(super) fn flag_packet(
+    room: &str,
     (from, identity): (Sid, &Identity),
     event: &str,
     (key, flag): (&str, bool),
-) {
+) -> Packet {
     let mut out = String::from(r#"{"room":"#);
-    push_string(&mut out, room.name());
+    push_string(&mut out, room);
     out.push_str(r#","from":"#);
     identity.push_json(from, &mut out);
     out.push_str(",\"");
     out.push_str(key);
     out.push_str(if flag { "\":true}" } else { "\":false}" });
-    room.broadcast(Audience::Except(from), event, &out);
+    Packet::event(event, &out)
 }

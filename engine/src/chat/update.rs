@@ -59,6 +59,7 @@ pub(super) fn on_request(
             chat.note(&member.identity, member.metadata.as_deref());
         }
         presence::on_changed(chat, room, from, false);
+        room.share(from);
     }
     Ok(())
 }

@@ -41,10 +41,7 @@ const RELATIONS: &[Relation] = &[
     Relation {
         small: "ACK_LEVEL",
         large: "DATA_DIR",
-        holds: |c| {
-            let has_store = c.data_dir.is_some() || c.mongodb_uri.is_some();
-            has_store || c.ack_level != Some(AckLevel::Store)
-        },
+        holds: |c| c.has_store() || c.ack_level != AckLevel::Store,
         reason: "without a store nothing can be committed to it",
     },
 ];

@@ -11,6 +11,7 @@
 
 mod check;
 mod parse;
+mod redis;
 mod settings;
 mod show;
 mod table;
@@ -24,6 +25,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{error, fmt, thread};
+
+use throng_bridge::fleet::{Adapter, Target};
 
 use crate::limits::FRAGMENTS_MAX;
 
@@ -104,8 +107,17 @@ pub struct Config {
     pub mongodb_uri: Option<Secret>,
     /// `MONGODB_POOL_SIZE`: connections to it, unless the URI says.
     pub mongodb_pool_size: u32,
-    /// `ACK_LEVEL`; `None`: the strongest that is configured.
-    pub ack_level: Option<AckLevel>,
+    /// `REDIS_URL`, or `REDIS_HOST` with `REDIS_PORT` and `REDIS_PASSWORD`: the fleet's Redis;
+    /// `None`: this host is alone.
+    pub redis: Option<Target>,
+    /// `REDIS_POOL_SIZE`: command connections to each of its nodes.
+    pub redis_pool_size: u16,
+    /// `REDIS_KEY_PREFIX`: put before every key and channel.
+    pub redis_key_prefix: Box<str>,
+    /// `SOCKETIO_ADAPTER`: how Node servers are spoken to.
+    pub socketio_adapter: Adapter,
+    /// `ACK_LEVEL`; where nothing is written, the strongest that is configured.
+    pub ack_level: AckLevel,
     /// `MESSAGE_RETENTION`: older messages are deleted; `None`: none are.
     pub message_retention: Option<Duration>,
     /// `USER_RETENTION`: users who were not here for longer are deleted; `None`: none are.
@@ -152,7 +164,11 @@ impl Default for Config {
             data_dir: Some(PathBuf::from("./data")),
             mongodb_uri: None,
             mongodb_pool_size: 50,
-            ack_level: None,
+            redis: None,
+            redis_pool_size: 1,
+            redis_key_prefix: "".into(),
+            socketio_adapter: Adapter::Off,
+            ack_level: AckLevel::Store,
             message_retention: None,
             user_retention: None,
             api_key: None,
@@ -171,7 +187,26 @@ impl Config {
                 problems.push(Problem::new(setting.name, line));
             }
         }
+        redis::join(&mut config, settings, problems);
+        if settings.find("ACK_LEVEL").is_none() {
+            config.ack_level = config.strongest();
+        }
         config
+    }
+
+    /// Whether messages, rooms and users are kept in a store.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.mongodb_uri.is_some() || self.data_dir.is_some()
+    }
+
+    /// The level at which a message is as safe as it can be here.
+    fn strongest(&self) -> AckLevel {
+        match (self.has_store(), &self.redis) {
+            (true, _) => AckLevel::Store,
+            (false, Some(_)) => AckLevel::Redis,
+            (false, None) => AckLevel::Memory,
+        }
     }
 }
 

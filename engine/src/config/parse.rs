@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use throng_bridge::fleet::Target;
 use tracing_subscriber::EnvFilter;
 
-use super::types::{AckLevel, CorsOrigins, Origin, Rate, Secret};
+use super::types::{CorsOrigins, Origin, Rate, Secret};
 
 pub(super) type Parsed<T> = Result<T, String>;
+
+/// Every key and every message's channel begins with it.
+const REDIS_PREFIX_BYTES_MAX: usize = 64;
 
 /// A whole number.
 pub(super) fn number<T>(text: &str, bounds: RangeInclusive<T>) -> Parsed<T>
@@ -83,14 +87,6 @@ pub(super) fn data_dir(text: &str) -> Parsed<Option<PathBuf>> {
     }
 }
 
-/// When a message counts as kept.
-pub(super) fn ack_level(text: &str) -> Parsed<Option<AckLevel>> {
-    if text == "redis" {
-        return Err("redis is not supported by this version yet, memory and store are".to_owned());
-    }
-    choice(text, &[("memory", Some(AckLevel::Memory)), ("store", Some(AckLevel::Store))])
-}
-
 /// Above which an alert is raised: a whole number, or `off`.
 pub(super) fn alert(text: &str, bounds: RangeInclusive<u32>) -> Parsed<Option<u32>> {
     match text {
@@ -116,6 +112,46 @@ pub(super) fn mongodb_uri(text: &str) -> Parsed<Option<Secret>> {
         return Ok(Some(Secret(text.to_owned())));
     }
     Err("must begin with mongodb:// or mongodb+srv://".to_owned())
+}
+
+/// Where Redis is.
+pub(super) fn redis_url(text: &str) -> Parsed<Option<Target>> {
+    Target::parse(text).map(Some)
+}
+
+/// A name or an address without a port; the rest is the resolver's to judge.
+pub(super) fn redis_host(text: &str) -> Parsed<()> {
+    let is_address = text.parse::<IpAddr>().is_ok();
+    let is_plain =
+        !text.is_empty() && text.chars().all(|it| it.is_alphanumeric() || "-._".contains(it));
+    if is_address || is_plain {
+        return Ok(());
+    }
+    Err("must be a host's name or address, without a port".to_owned())
+}
+
+/// A port. Kubernetes sets the variable itself where a service is called `redis`.
+pub(super) fn redis_port(text: &str) -> Parsed<u16> {
+    let hint = match text.starts_with("tcp://") {
+        true => {
+            " (Kubernetes sets this for a service named redis unless enableServiceLinks is off)"
+        }
+        false => "",
+    };
+    number(text, 1..=65535).map_err(|reason| reason + hint)
+}
+
+/// What keys and channels begin with. Braces would choose the slot of every key on a cluster, the
+/// signs of patterns match others' channels.
+pub(super) fn redis_key_prefix(text: &str) -> Parsed<Box<str>> {
+    let is_refused = |it: char| it.is_control() || "{}*?[]\\".contains(it);
+    if text.len() > REDIS_PREFIX_BYTES_MAX || text.contains(is_refused) {
+        let max = REDIS_PREFIX_BYTES_MAX;
+        return Err(format!(
+            "must be at most {max} bytes, without control characters and {{}}*?[]\\"
+        ));
+    }
+    Ok(text.into())
 }
 
 /// A secret of some length.

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::types::{LogFormat, SlowConsumer};
+use throng_bridge::fleet::Adapter;
+
+use super::types::{AckLevel, LogFormat, SlowConsumer};
 use super::{Config, parse};
 use Preset::{Cores, Text, Unset};
 
@@ -194,12 +196,28 @@ pub const GROUPS: &[Group] = &[
             set!(mongodb_uri, mongodb_uri)).secret(),
         Setting::new("MONGODB_POOL_SIZE", Text("50"), "connections to it",
             set!(mongodb_pool_size, number, 1..=10_000)),
-        Setting::new("ACK_LEVEL", Unset("strongest configured"), "acks wait for: memory, store",
-            set!(ack_level, ack_level)),
+        Setting::new("ACK_LEVEL", Unset("strongest configured"), "acks wait: memory, redis, store",
+            set!(ack_level, choice, ACK_LEVELS)),
         Setting::new("MESSAGE_RETENTION", Text("off"), "older messages are deleted",
             set!(message_retention, retention)),
         Setting::new("USER_RETENTION", Text("off"), "users not seen for longer are deleted",
             set!(user_retention, retention)),
+    ]},
+    Group { title: "Fleet", settings: &[
+        Setting::new("REDIS_URL", Unset("none"), "what makes hosts one: redis://…, see README.md",
+            set!(redis, redis_url)).secret(),
+        Setting::new("REDIS_HOST", Unset("none"), "the same in parts",
+            Some(|_, text| parse::redis_host(text))),
+        Setting::new("REDIS_PORT", Unset("6379"), "the same in parts",
+            Some(|_, text| parse::redis_port(text).map(drop))),
+        Setting::new("REDIS_PASSWORD", Unset("none"), "the same in parts",
+            Some(|_, _| Ok(()))).secret(),
+        Setting::new("REDIS_POOL_SIZE", Text("1"), "2: history has one of its own",
+            set!(redis_pool_size, number, 1..=16)),
+        Setting::new("REDIS_KEY_PREFIX", Unset("none"), "put before every key and channel",
+            set!(redis_key_prefix, redis_key_prefix)),
+        Setting::new("SOCKETIO_ADAPTER", Text("off"), "on, sharded: Node servers take part, too",
+            set!(socketio_adapter, choice, ADAPTERS)),
     ]},
     Group { title: "Alerts", settings: &[
         Setting::new("ALERT_MEMORY_PERCENT", Text("80"), "alert above so much of memory",
@@ -214,19 +232,16 @@ pub const GROUPS: &[Group] = &[
             set!(alerts.slow_consumers, alert, 0..=u32::MAX)),
         Setting::new("ALERT_BACKUP_AGE", Text("off"), "when the newest backup is older",
             set!(alerts.backup_age, retention)),
+        Setting::new("ALERT_ECHO_MS", Text("3000"), "when nothing came back from Redis for longer",
+            set!(alerts.echo_ms, alert, 1..=3_600_000)),
+        Setting::new("ALERT_OUTBOX", Text("1000"), "above so many waiting for Redis",
+            set!(alerts.outbox, alert, 0..=u32::MAX)),
     ]},
     Group { title: "Not supported by this version yet", settings: &[
         Setting::new("JWT_SECRET", Unset("none"), "clients must present a token", None).secret(),
         Setting::new("JWT_PUBLIC_KEY", Unset("none"), "the same with a key pair", None),
         Setting::new("PROXY_PROTOCOL", Text("off"), "connections start with a PROXY header", None),
-        Setting::new("REDIS_URL", Unset("none"), "the fleet's Redis", None).secret(),
-        Setting::new("REDIS_HOST", Unset("none"), "the same in parts", None),
-        Setting::new("REDIS_PORT", Unset("6379"), "the same in parts", None),
-        Setting::new("REDIS_PASSWORD", Unset("none"), "the same in parts", None).secret(),
-        Setting::new("REDIS_POOL_SIZE", Unset("1"), "command connections to it", None),
-        Setting::new("REDIS_KEY_PREFIX", Unset("none"), "put before every key and channel", None),
         Setting::new("SANITIZE", Text("off"), "html: message bodies lose any HTML", None),
-        Setting::new("SOCKETIO_ADAPTER", Text("off"), "speak @socket.io/redis-adapter too", None),
         Setting::new("TLS_CERT", Unset("none"), "serve TLS on PORT", None),
         Setting::new("TLS_KEY", Unset("none"), "its key's file", None),
     ]},
@@ -234,3 +249,9 @@ pub const GROUPS: &[Group] = &[
 
 const SLOW_CONSUMERS: &[(&str, SlowConsumer)] =
     &[("disconnect", SlowConsumer::Disconnect), ("drop-oldest", SlowConsumer::DropOldest)];
+
+const ACK_LEVELS: &[(&str, AckLevel)] =
+    &[("memory", AckLevel::Memory), ("redis", AckLevel::Redis), ("store", AckLevel::Store)];
+
+const ADAPTERS: &[(&str, Adapter)] =
+    &[("off", Adapter::Off), ("on", Adapter::Classic), ("sharded", Adapter::Sharded)];

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, process};
 
+use throng_bridge::fleet::{Adapter, Target};
+
 use super::table::{self, Preset};
 use super::{
     AckLevel, AlertLimits, Config, CorsOrigins, Loaded, LogFormat, Problems, Rate, Secret,
@@ -45,7 +47,7 @@ pub(super) fn read(
     )
 }
 
-fn config(env: Pairs<'_>) -> Config {
+pub(super) fn config(env: Pairs<'_>) -> Config {
     read(None, env, &[]).expect("these settings are good").config
 }
 
@@ -143,13 +145,15 @@ fn every_setting_of_the_store_and_alerts_reaches_its_own_field() {
         ("ALERT_STORE_MS", "off"),
         ("ALERT_SLOW_CONSUMERS", "5"),
         ("ALERT_BACKUP_AGE", "26h"),
+        ("ALERT_ECHO_MS", "6"),
+        ("ALERT_OUTBOX", "0"),
     ]);
     let uri = "mongodb://user:hunter2@db:27017/?tls=true";
     let expected = Config {
         data_dir: Some(PathBuf::from("/var/lib/throng")),
         mongodb_uri: Some(Secret(uri.to_owned())),
         mongodb_pool_size: 7,
-        ack_level: Some(AckLevel::Memory),
+        ack_level: AckLevel::Memory,
         message_retention: Some(Duration::from_secs(30 * 86_400)),
         user_retention: Some(Duration::from_secs(90 * 60)),
         api_key: Some(Secret("correct horse".to_owned())),
@@ -160,6 +164,8 @@ fn every_setting_of_the_store_and_alerts_reaches_its_own_field() {
             store_ms: None,
             slow_consumers: Some(5),
             backup_age: Some(Duration::from_secs(26 * 3600)),
+            echo_ms: Some(6),
+            outbox: Some(0),
         },
         ..Config::default()
     };
@@ -167,14 +173,58 @@ fn every_setting_of_the_store_and_alerts_reaches_its_own_field() {
     let shown = format!("{parsed:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("horse"), "{shown}");
     let nowhere = config(&[("DATA_DIR", "none")]);
-    assert_eq!((nowhere.data_dir, nowhere.ack_level), (None, None));
+    assert_eq!((nowhere.data_dir, nowhere.ack_level), (None, AckLevel::Memory));
+}
+
+#[test]
+fn every_setting_of_the_fleet_reaches_its_own_field() {
+    let url = "rediss://throng:hunter2@cache:6380/0";
+    let parsed = config(&[
+        ("REDIS_URL", url),
+        ("REDIS_POOL_SIZE", "3"),
+        ("REDIS_KEY_PREFIX", "staging:"),
+        ("SOCKETIO_ADAPTER", "sharded"),
+        ("ACK_LEVEL", "redis"),
+    ]);
+    let expected = Config {
+        redis: Target::parse(url).ok(),
+        redis_pool_size: 3,
+        redis_key_prefix: "staging:".into(),
+        socketio_adapter: Adapter::Sharded,
+        ack_level: AckLevel::Redis,
+        ..Config::default()
+    };
+    assert_eq!(parsed, expected);
+    assert!(parsed.redis.is_some());
+    let shown = format!("{parsed:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let on = config(&[("REDIS_URL", url), ("SOCKETIO_ADAPTER", "on")]);
+    assert_eq!(on.socketio_adapter, Adapter::Classic);
+}
+
+#[test]
+fn the_fleet_is_refused_what_it_cannot_mean() {
+    let long = "x".repeat(65);
+    for (name, value, reason) in [
+        ("REDIS_URL", "http://cache", "redis, rediss, redis-sentinel"),
+        ("REDIS_POOL_SIZE", "0", "from 1 to 16"),
+        ("REDIS_POOL_SIZE", "17", "from 1 to 16"),
+        ("REDIS_KEY_PREFIX", "{a}", "control characters"),
+        ("REDIS_KEY_PREFIX", "a*", "control characters"),
+        ("REDIS_KEY_PREFIX", "a\nb", "control characters"),
+        ("REDIS_KEY_PREFIX", &long, "at most 64 bytes"),
+        ("SOCKETIO_ADAPTER", "classic", "must be off or on or sharded"),
+        ("ALERT_ECHO_MS", "0", "or off"),
+    ] {
+        let text = refusal(&[(name, value)]);
+        assert!(text.contains(name) && text.contains(reason), "{text}");
+    }
 }
 
 #[test]
 fn the_store_is_refused_what_it_cannot_mean() {
     for (name, value, reason) in [
-        ("ACK_LEVEL", "redis", "not supported by this version yet"),
-        ("ACK_LEVEL", "disk", "must be memory or store"),
+        ("ACK_LEVEL", "disk", "must be memory or redis or store"),
         ("MONGODB_URI", "db:27017", "must begin with mongodb://"),
         ("MONGODB_POOL_SIZE", "0", "from 1 to 10000"),
         ("MESSAGE_RETENTION", "30", "of at least 1s, or off"),
@@ -190,7 +240,7 @@ fn the_store_is_refused_what_it_cannot_mean() {
     let text = refusal(&[("ACK_LEVEL", "store"), ("DATA_DIR", "none")]);
     assert!(text.contains("ACK_LEVEL=store") && text.contains("DATA_DIR=none"), "{text}");
     let elsewhere = [("DATA_DIR", "none"), ("MONGODB_URI", "mongodb://db"), ("ACK_LEVEL", "store")];
-    assert_eq!(config(&elsewhere).ack_level, Some(AckLevel::Store));
+    assert_eq!(config(&elsewhere).ack_level, AckLevel::Store);
 }
 
 #[test]
@@ -246,18 +296,10 @@ fn a_file_that_cannot_be_read_is_named_and_hides_nothing_else() {
 #[test]
 fn what_is_not_supported_yet_is_refused_never_ignored() {
     let on = [
-        "ACK_LEVEL=redis",
         "JWT_SECRET=s",
         "JWT_PUBLIC_KEY=k",
         "PROXY_PROTOCOL=on",
-        "REDIS_URL=redis://h",
-        "REDIS_HOST=h",
-        "REDIS_PORT=6379",
-        "REDIS_PASSWORD=p",
-        "REDIS_POOL_SIZE=1",
-        "REDIS_KEY_PREFIX=x",
         "SANITIZE=html",
-        "SOCKETIO_ADAPTER=on",
         "TLS_CERT=c",
         "TLS_KEY=k",
     ];
@@ -268,7 +310,7 @@ fn what_is_not_supported_yet_is_refused_never_ignored() {
             "{text}"
         );
     }
-    let off = ["SOCKETIO_ADAPTER", "PROXY_PROTOCOL", "SANITIZE"];
+    let off = ["PROXY_PROTOCOL", "SANITIZE"];
     let harmless: Vec<_> = off.iter().map(|name| (*name, "off")).collect();
     assert_eq!(config(&harmless), Config::default());
     let file = TempFile::new("harmless", "proxy_protocol = false");

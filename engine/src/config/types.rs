@@ -98,6 +98,8 @@ impl CorsOrigins {
 pub enum AckLevel {
     /// Once it has its number.
     Memory,
+    /// Once Redis has it.
+    Redis,
     /// Once the store has committed it.
     Store,
 }
@@ -135,6 +137,11 @@ pub struct AlertLimits {
     pub slow_consumers: Option<u32>,
     /// `ALERT_BACKUP_AGE`: how old the newest backup is.
     pub backup_age: Option<Duration>,
+    /// `ALERT_ECHO_MS`: how long ago something published last came back from Redis, in
+    /// milliseconds.
+    pub echo_ms: Option<u32>,
+    /// `ALERT_OUTBOX`: messages that wait for Redis.
+    pub outbox: Option<u32>,
 }
 
 impl Default for AlertLimits {
@@ -146,6 +153,8 @@ impl Default for AlertLimits {
             store_ms: Some(100),
             slow_consumers: Some(100),
             backup_age: None,
+            echo_ms: Some(3000),
+            outbox: Some(1000),
         }
     }
 }

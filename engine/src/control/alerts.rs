@@ -8,7 +8,7 @@ use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::{Control, memory, stats};
 use crate::app::App;
+use crate::clock::wall_ms;
 use crate::limits::{ALERT_CLEAR_S, ALERT_RETENTION_S, ALERT_SLOW_WINDOW_S, ALERT_STORE_WINDOW_S};
 
 /// How bad it is.
@@ -158,6 +159,7 @@ pub(super) async fn watch<A: App>(control: Arc<Control<A>>) {
         let mut readings = Vec::new();
         watch.read_host(&control, &mut readings);
         watch.read_store(&control, now_ms, &mut readings);
+        read_fleet(&control, now_ms, &mut readings);
         let (raised, ended) = control.board().observe(&readings, now_ms);
         for Alert { name, value, threshold, .. } in raised {
             warn!(alert = name, value, threshold, "alert");
@@ -229,6 +231,19 @@ impl Watch {
     }
 }
 
+fn read_fleet<A: App>(control: &Control<A>, now_ms: u64, readings: &mut Vec<Reading>) {
+    let Some(fleet) = &control.fleet else { return };
+    let limits = &control.config.alerts;
+    let down = fleet.down_seconds(now_ms);
+    add(readings, ("redis_down", Severity::Critical), Some(down), Some(0));
+    // A host that has never heard itself has been deaf since its start.
+    let deaf_ms = now_ms.saturating_sub(control.started_ms);
+    let age_ms = fleet.echo_age_ms(now_ms).unwrap_or(deaf_ms);
+    add(readings, ("redis_echo_late", Severity::Critical), Some(age_ms), limits.echo_ms);
+    let waiting = fleet.stats.outbox_messages.load(Ordering::Relaxed);
+    add(readings, ("redis_outbox", Severity::Warning), Some(waiting), limits.outbox);
+}
+
 /// Seconds since the store has last answered, at least one; 0: it does.
 pub(super) fn down_seconds(stats: &Stats, now_ms: u64) -> u64 {
     match stats.down_since_ms.load(Ordering::Relaxed) {
@@ -241,11 +256,6 @@ pub(super) fn down_seconds(stats: &Stats, now_ms: u64) -> u64 {
 pub(super) fn backup_age_s(folder: &Path) -> Option<u64> {
     let made_ms = throng_bridge::backup::last_backup_ms(folder)?;
     Some(wall_ms().saturating_sub(made_ms) / 1000)
-}
-
-/// Milliseconds since 1970.
-pub(super) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(test)]

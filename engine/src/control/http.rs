@@ -175,22 +175,28 @@ async fn bad_path(request: Request, next: axum::middleware::Next) -> Result<Resp
     Ok(response)
 }
 
-/// A store that is down degrades the host: it still delivers, and a restart would lose what waits
-/// for the store. So this is 200 whenever there is an answer at all.
+/// A store or a Redis that is down degrades the host: it still serves, and a restart would mend
+/// neither but lose what waits for them. So this is 200 whenever there is an answer at all.
 async fn health<A: App>(State(control): State<Arc<Control<A>>>) -> Response {
     let store = control.store.as_ref().map_or("off", |store| store.state());
+    let redis = control.fleet.as_ref().map_or("off", |fleet| fleet.state());
     Json(json!({
-        "status": if store == "down" { "degraded" } else { "ok" },
-        "redis": "off",
+        "status": if [store, redis].contains(&"down") { "degraded" } else { "ok" },
+        "redis": redis,
         "store": store,
         "uptime": control.started.elapsed().as_secs(),
     }))
     .into_response()
 }
 
+/// A host that does not hear itself through Redis would take clients and serve them nothing.
 async fn ready<A: App>(State(control): State<Arc<Control<A>>>) -> Response {
+    let refuse = |message| error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
     if control.draining.load(Ordering::Relaxed) {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is draining");
+        return refuse("the server is draining");
+    }
+    if control.fleet.as_ref().is_some_and(|fleet| !fleet.stats.is_ready()) {
+        return refuse("what is published does not come back from Redis");
     }
     Json(json!({"ready": true})).into_response()
 }

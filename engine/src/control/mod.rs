@@ -7,6 +7,7 @@
 mod access;
 mod alerts;
 mod api;
+mod fleet;
 mod http;
 mod memory;
 mod prometheus;
@@ -28,7 +29,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::app::App;
-use crate::clock::Now;
+use crate::clock::{Now, wall_ms};
 use crate::config::Config;
 use crate::handover::HandedOver;
 use crate::ids::home_of;
@@ -40,6 +41,7 @@ use crate::shard::Command;
 
 use access::Access;
 use alerts::Board;
+pub use fleet::FleetView;
 pub use store::StoreView;
 
 /// A shard as the control thread reaches it.
@@ -58,6 +60,7 @@ pub struct Control<A: App> {
     /// What the host can hold.
     connections_max: u64,
     store: Option<StoreView>,
+    fleet: Option<FleetView>,
     access: Access,
     board: Mutex<Board>,
     /// Held while a room's settings are read, changed and written.
@@ -88,13 +91,13 @@ pub trait Signals {
 
 impl<A: App> Control<A> {
     /// Reaches the shards by `lines` and wakes them by `doors`; the host can hold
-    /// `connections_max`.
+    /// `connections_max`. `views` are the store and the fleet, where there are some.
     pub fn new(
         config: Arc<Config>,
         lines: Vec<Line<A>>,
         doors: Arc<[Door]>,
         connections_max: u64,
-        store: Option<StoreView>,
+        (store, fleet): (Option<StoreView>, Option<FleetView>),
     ) -> Arc<Self> {
         Arc::new(Self {
             access: Access::new(config.api_key.as_ref()),
@@ -103,10 +106,11 @@ impl<A: App> Control<A> {
             doors,
             connections_max,
             store,
+            fleet,
             board: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             started: Instant::now(),
-            started_ms: alerts::wall_ms(),
+            started_ms: wall_ms(),
             draining: AtomicBool::new(false),
             rates: stats::Rates::default(),
         })

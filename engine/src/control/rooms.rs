@@ -16,11 +16,12 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use throng_bridge::store::RoomSettings;
+use throng_bridge::store::{RoomRecord, RoomSettings};
 use throng_bridge::{Message, Page, Range, password};
 use tokio::time::timeout;
 use tracing::info;
 
+use super::fleet::Elsewhere;
 use super::reply::error;
 use super::settings::{Patch, Shown};
 use super::{Asked, Control};
@@ -84,14 +85,33 @@ pub(super) async fn room<A: App>(
     headers: HeaderMap,
 ) -> Response {
     let is_operator = control.access.is_operator(&headers);
-    match control.describe(&id).await {
+    let found = match control.describe(&id).await {
+        None => return unavailable(),
+        Some(Some((room, settings))) if is_operator => return full(room, &settings),
+        Some(Some((room, settings))) if !settings.private => return Json(room).into_response(),
+        Some(found) => found,
+    };
+    // Asked of a room that is hidden, too: it takes as long as one that is absent.
+    let asks = is_operator || (control.fleet.is_some() && key_of(&id).is_some());
+    let settings = asks.then(|| control.settings(&id));
+    let elsewhere = control.elsewhere(&id).await;
+    let settings = match settings {
+        Some(settings) => settings.answer().await,
+        None => None,
+    };
+    match elsewhere {
         None => unavailable(),
-        Some(Some((room, settings))) if is_operator => full(room, &settings),
-        Some(Some((room, settings))) if !settings.private => Json(room).into_response(),
-        Some(None) if is_operator => match control.settings(&id).answer().await {
+        Some(room) if is_operator => match (settings, room) {
+            (None, _) => unavailable(),
+            (Some(settings), Some(room)) => full(room.whole(), &settings),
+            (Some(settings), None) if settings == RoomSettings::default() => absent(),
+            (Some(settings), None) => control.closed(&id, &settings).await,
+        },
+        // It may have become private since it was shown.
+        Some(Some(room)) if found.is_none() && !room.is_private => match settings {
             None => unavailable(),
-            Some(settings) if settings == RoomSettings::default() => absent(),
-            Some(settings) => control.closed(&id, &settings).await,
+            Some(settings) if settings.private => absent(),
+            Some(_) => Json(room.whole()).into_response(),
         },
         Some(_) => absent(),
     }
@@ -109,20 +129,52 @@ pub(super) async fn messages<A: App>(
         Ok(range) => range,
         Err(message) => return error(StatusCode::BAD_REQUEST, "invalid", message),
     };
-    // Both are asked whatever the other says: a private room takes as long as one that is absent.
+    // All are asked whatever the others say: a private room takes as long as one that is absent.
     let (has_members, settings, page) =
         (control.has_members(&key), control.settings(&key), control.read(&key, range));
+    let elsewhere = control.elsewhere(&key).await;
     let (Some(has_members), Some(settings), Some(page)) =
         (has_members.answer().await, settings.answer().await, page.answer().await)
     else {
         return unavailable();
     };
-    let is_hidden = settings.private && !control.access.is_operator(&headers);
-    let is_empty = page.messages.is_empty() && page.last_seq == 0;
-    if is_hidden || (is_empty && !has_members) {
-        return absent();
+    let is_operator = control.access.is_operator(&headers);
+    let found = Found {
+        has_members,
+        is_private: settings.private,
+        has_store: control.store.is_some(),
+        is_empty: page.messages.is_empty() && page.last_seq == 0,
+        elsewhere: elsewhere.map(|room| room.map(|room| room.is_private)),
+    };
+    match found.may_show(is_operator) {
+        None => unavailable(),
+        Some(false) => absent(),
+        Some(true) => Json(newest_first(split_key(&key).1, &page)).into_response(),
     }
-    Json(newest_first(split_key(&key).1, &page)).into_response()
+}
+
+/// What is known of a room whose messages somebody wants to see.
+struct Found {
+    /// Whether it is open here.
+    has_members: bool,
+    is_private: bool,
+    has_store: bool,
+    is_empty: bool,
+    /// Whether it is private where it is open elsewhere; the outer `None`: Redis does not answer.
+    elsewhere: Option<Option<bool>>,
+}
+
+impl Found {
+    /// Whether there is such a room for who asks; `None`: this cannot be known.
+    fn may_show(&self, is_operator: bool) -> Option<bool> {
+        let elsewhere = self.elsewhere.flatten();
+        let is_hidden = (self.is_private || elsewhere == Some(true)) && !is_operator;
+        let is_there = !self.is_empty || self.has_members || elsewhere.is_some();
+        let may_show = is_there && !is_hidden;
+        // Without a store nothing but Redis knows a room that is not open here.
+        let is_certain = may_show && (self.has_store || self.has_members);
+        (self.elsewhere.is_some() || is_certain).then_some(may_show)
+    }
 }
 
 /// `POST /api/rooms/{id}`: changes a room's settings.
@@ -157,6 +209,14 @@ impl<A: App> Control<A> {
         found.await
     }
 
+    /// A room as other hosts show it, if they do; the outer `None`: Redis does not answer.
+    async fn elsewhere(&self, id: &str) -> Option<Option<Elsewhere>> {
+        match (&self.fleet, key_of(id)) {
+            (Some(fleet), Some(key)) => fleet.room(&key).await,
+            (None, _) | (_, None) => Some(None),
+        }
+    }
+
     fn has_members(&self, key: &str) -> Asked<bool> {
         self.ask_home(key, |homes, key, now, answer| {
             let members = homes.inspect(key, now, |room| room.member_count() > 0);
@@ -184,7 +244,7 @@ impl<A: App> Control<A> {
     /// Changes what `patch` says, and shows the room.
     async fn change(&self, key: &str, patch: Patch) -> Response {
         let _alone = self.writing.lock().await;
-        let Some(mut settings) = self.settings(key).answer().await else { return unavailable() };
+        let Some(before) = self.settings(key).answer().await else { return unavailable() };
         let hash = match patch.password.clone().flatten() {
             None => None,
             Some(password) => {
@@ -194,18 +254,19 @@ impl<A: App> Control<A> {
                 }
             }
         };
-        patch.apply(&mut settings, hash);
-        let wanted = settings.clone();
+        let mut wanted = before.clone();
+        patch.apply(&mut wanted, hash);
         let done = self.ask_home(key, |homes, key, now, answer| {
-            homes.configure(key, wanted, now, |done| _ = answer.send(done));
+            homes.configure(key, (before, wanted), now, |done| _ = answer.send(done));
         });
-        if done.answer().await.is_none() {
-            return unavailable();
-        }
+        let Some(RoomRecord { settings, .. }) = done.answer().await else { return unavailable() };
         info!(room = key, "a room's settings were changed over HTTP");
-        match self.describe(key).await {
-            Some(Some((room, _))) => full(room, &settings),
-            Some(None) | None => self.closed(key, &settings).await,
+        if let Some(Some((room, _))) = self.describe(key).await {
+            return full(room, &settings);
+        }
+        match self.elsewhere(key).await.flatten() {
+            Some(room) => full(room.whole(), &settings),
+            None => self.closed(key, &settings).await,
         }
     }
 
@@ -368,6 +429,32 @@ mod tests {
         assert_eq!(seqs(&page), (vec![1], false));
         page.messages.pop();
         assert_eq!(seqs(&page), (vec![], false));
+    }
+
+    #[test]
+    fn a_room_is_shown_only_where_it_is_known_that_it_may_be() {
+        let [yes, no, unknown] = [Some(true), Some(false), None];
+        let (gone, open, hidden) = (Some(None), Some(Some(false)), Some(Some(true)));
+        // What this host knows: [open here, private, a store, nothing written]; then what Redis
+        // knows, and the answers without and with the key.
+        for (here, elsewhere, answers) in [
+            ([false, false, true, true], gone, [no, no]),
+            ([false, false, true, false], gone, [yes, yes]),
+            ([false, true, true, false], gone, [no, yes]),
+            ([true, false, false, true], gone, [yes, yes]),
+            ([false, false, false, true], open, [yes, yes]),
+            ([false, false, false, false], hidden, [no, yes]),
+            ([false, false, true, false], None, [yes, yes]),
+            ([false, true, true, false], None, [unknown, yes]),
+            ([false, false, true, true], None, [unknown, unknown]),
+            ([false, false, false, false], None, [unknown, unknown]),
+            ([true, false, false, false], None, [yes, yes]),
+        ] {
+            let [has_members, is_private, has_store, is_empty] = here;
+            let found = Found { has_members, is_private, has_store, is_empty, elsewhere };
+            let given = [false, true].map(|is_operator| found.may_show(is_operator));
+            assert_eq!(given, answers, "{here:?} {elsewhere:?}");
+        }
     }
 
     #[test]

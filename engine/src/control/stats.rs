@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Control, Line};
 use crate::app::App;
+use crate::clock::wall_ms;
 use crate::metrics::{Cells, METRICS};
 
 /// Kernel memory of an idle connection: socket, inode, dentry, file, table slot (3.81 KB) and an
@@ -66,6 +67,7 @@ pub(super) async fn report<A: App>(control: &Control<A>) -> Value {
             "kernelBytesEstimated": connections * KERNEL_BYTES_PER_CONNECTION,
             "userBytesPerConnection": user_bytes / connections.max(1),
         },
+        "redis": control.fleet.as_ref().map(|fleet| fleet.report(wall_ms())),
         "store": control.store.as_ref().map(|store| store.report(&control.config)),
         "total": cells(|read| sum(control, read)),
         "shards": control.lines.iter().map(shard).collect::<Value>(),

@@ -11,8 +11,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use throng_bridge::Stats;
 
-use super::alerts::{backup_age_s, down_seconds, wall_ms};
+use super::alerts::{backup_age_s, down_seconds};
 use super::stats::locked;
+use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::metrics::Kind;
 
@@ -62,6 +63,7 @@ numbers! {
     Counter retries "retries" "batches that had to be tried again"
     Counter parked "parked" "messages refused by the store, which lie parked"
     Counter unparked "unparked" "messages not even parked: they are in the log alone"
+    Counter skipped "skipped" "messages of other hosts not kept here: too much waited"
     Counter reads "reads" "reads asked of the store"
     Counter reads_merged "readsMerged" "reads that were the same as one under way"
     Counter reads_failed "readsFailed" "reads that failed or took too long"

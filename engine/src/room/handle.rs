@@ -107,8 +107,15 @@ impl<A: App> Room<'_, A> {
 
     /// Whether no other member fits.
     pub fn is_full(&self) -> bool {
+        self.is_full_for(None)
+    }
+
+    /// Whether one does not fit that takes the place of `old`.
+    pub(super) fn is_full_for(&self, old: Option<Sid>) -> bool {
         let capacity = self.room.settings.capacity.map_or(ROOM_MEMBERS_MAX, |max| max as usize);
-        self.room.members.len() >= capacity.min(ROOM_MEMBERS_MAX)
+        let members = &self.room.members;
+        let own = old.is_some_and(|old| members.contains_key(&old));
+        members.len() - usize::from(own) >= capacity.min(ROOM_MEMBERS_MAX)
     }
 
     /// Makes `sid` a member, or replaces what is kept for it; tells its shard.
@@ -123,9 +130,13 @@ impl<A: App> Room<'_, A> {
             }
             None => self.room.shares.push(Share { shard, listens, members: 1 }),
         }
-        let name = Arc::clone(&self.room.name);
-        let admit = Envelope::Admit { room: self.room.id, name, member: sid, listens };
-        self.out.push((sid.shard(), admit));
+        self.tell_admitted(sid, listens);
+        self.share(sid);
+    }
+
+    fn tell_admitted(&mut self, member: Sid, listens: bool) {
+        let (room, name) = (self.room.id, Arc::clone(&self.room.name));
+        self.out.push((member.shard(), Envelope::Admit { room, name, member, listens }));
     }
 
     /// Tells the shard of one that asked to join that it is not in.
@@ -135,7 +146,9 @@ impl<A: App> Room<'_, A> {
 
     /// Ends a membership and tells the member's shard. Nothing happens without one.
     pub fn dismiss(&mut self, app: &mut A, sid: Sid) {
-        if self.room.members.contains_key(&sid) || self.room.away.contains_key(&sid) {
+        self.forget_comer(sid);
+        let is_in = self.room.members.contains_key(&sid) || self.room.away.contains_key(&sid);
+        if is_in && self.is_here(sid) {
             let dismiss = Envelope::Dismiss { room: self.room.id, member: sid };
             self.out.push((sid.shard(), dismiss));
             self.remove(app, sid);
@@ -147,9 +160,9 @@ impl<A: App> Room<'_, A> {
         self.out.push((to.shard(), Envelope::Send { to, packet }));
     }
 
-    /// Sends an event to members.
+    /// Sends an event to members on all hosts.
     pub fn broadcast(&mut self, audience: Audience, name: &str, args: &str) {
-        self.deliver(audience, Packet::event(name, args));
+        self.spread(audience, Packet::event(name, args));
     }
 
     /// Whether anybody may have asked for presence.
@@ -157,17 +170,27 @@ impl<A: App> Room<'_, A> {
         self.room.shares.iter().any(|share| share.listens)
     }
 
-    /// Sends a packet to members: one envelope for each shard that has some.
+    /// Sends a packet to members on this host: one envelope for each shard that has some.
     pub fn deliver(&mut self, audience: Audience, packet: Packet) {
+        self.deliver_numbered(audience, packet, 0);
+    }
+
+    /// The same with a message, whose number recovery on other hosts goes by.
+    pub fn deliver_message(&mut self, packet: Packet, seq: u64) {
+        self.deliver_numbered(Audience::All, packet, seq);
+    }
+
+    fn deliver_numbered(&mut self, audience: Audience, packet: Packet, seq: u64) {
         let (room, since_ns) = (self.room.id, self.since_ns);
         let for_all = !matches!(audience, Audience::Listeners(_));
         let mut shares = self.room.shares.iter().filter(|share| for_all || share.listens);
         let Some(last) = shares.next_back() else { return };
         for share in shares {
             let packet = packet.clone();
-            self.out.push((share.shard, Envelope::Deliver { room, audience, packet, since_ns }));
+            let deliver = Envelope::Deliver { room, audience, packet, seq, since_ns };
+            self.out.push((share.shard, deliver));
         }
-        self.out.push((last.shard, Envelope::Deliver { room, audience, packet, since_ns }));
+        self.out.push((last.shard, Envelope::Deliver { room, audience, packet, seq, since_ns }));
     }
 
     /// Asks for a message's number; [`App::published`] follows when it has one, and
@@ -220,11 +243,24 @@ impl<A: App> Room<'_, A> {
         Ok(())
     }
 
-    pub(super) fn on_join(&mut self, from: Sid, member: A::Member, ack: Option<u64>) {
-        if self.is_full() || !self.is_open() {
+    pub(super) fn shrink(&mut self) {
+        if self.room.members.len() * 4 < self.room.members.capacity() {
+            self.room.members.shrink_to(self.room.members.len() * 2);
+        }
+    }
+
+    pub(super) fn on_join(&mut self, app: &mut A, from: Sid, member: A::Member, ack: Option<u64>) {
+        let is_new = !self.room.members.contains_key(&from);
+        if is_new && (self.is_full() || !self.is_open()) {
             return self.decline(from);
         }
-        self.admit(from, member, true);
+        if is_new {
+            self.admit(from, member, true);
+            app.joined(self, from);
+        } else {
+            // Who is in already stays what it is.
+            self.tell_admitted(from, true);
+        }
         if let Some(id) = ack {
             self.send(from, Packet::ack(id, ""));
         }
@@ -242,6 +278,7 @@ impl<A: App> Room<'_, A> {
         let Some(member) = self.room.members.swap_remove(&sid) else { return };
         app.left(self, sid, &member);
         self.room.away.insert(sid, member);
+        self.unshare(sid);
     }
 
     /// It came back, if there is still a place for it.
@@ -253,6 +290,7 @@ impl<A: App> Room<'_, A> {
         if let Some(member) = self.room.away.remove(&sid) {
             self.room.members.insert(sid, member);
             app.returned(self, sid);
+            self.share(sid);
         }
     }
 
@@ -261,9 +299,7 @@ impl<A: App> Room<'_, A> {
         if here.is_none() && self.room.away.remove(&sid).is_none() {
             return;
         }
-        if self.room.members.len() * 4 < self.room.members.capacity() {
-            self.room.members.shrink_to(self.room.members.len() * 2);
-        }
+        self.shrink();
         let shares = &mut self.room.shares;
         if let Some(index) = shares.iter().position(|share| share.shard == sid.shard()) {
             shares[index].members -= 1;
@@ -273,6 +309,7 @@ impl<A: App> Room<'_, A> {
         }
         if let Some(member) = here {
             app.left(self, sid, &member);
+            self.unshare(sid);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A room's home: the one place that knows all its members and gives its messages their order.
 //!
 //! Invariants: a room exists as long as it has a member, be it one whose connection has ended but
-//! may come back, or waits for an answer; what is asked of a room that the bridge has not opened
-//! yet waits in order; a member's shard is told in order, so that what was broadcast before it came
-//! in never reaches it and everything after does; numbers of rooms are never used again, so a late
-//! envelope cannot meet another room.
+//! may come back, or waits for an answer, or for one that is on its way into it; what is asked of a
+//! room that the bridge has not opened yet waits in order; a member's shard is told in order, so
+//! that what was broadcast before it came in never reaches it and everything after does; numbers of
+//! rooms are never used again, so a late envelope cannot meet another room.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -14,12 +15,13 @@ use indexmap::IndexMap;
 use throng_bridge::store::{RoomRecord, RoomSettings};
 use throng_bridge::{Message, Outcome, Page, Port, Range, Request, Ticket};
 
+use super::fleet::Arriving;
 use super::handle::{Answer, Room};
-use super::parts::{Desk, HomeRoom, Waiter};
+use super::parts::{Comer, Desk, HomeRoom, Waiter};
 use crate::app::{App, Ask, Outgoing, RoomRef};
 use crate::clock::Now;
 use crate::ids::{RoomId, Sid};
-use crate::limits::{OPENING_ASKS_MAX, OPENING_ROOMS_MAX};
+use crate::limits::{OPENING_ASKS_MAX, OPENING_ROOMS_MAX, ROSTER_MEMBERS_PER_TURN};
 
 /// A socket's request, and when it came.
 type Asked<A> = (Sid, Ask<A>, u64);
@@ -27,20 +29,29 @@ type Asked<A> = (Sid, Ask<A>, u64);
 /// The rooms that have their home on one shard.
 pub struct Homes<A: App> {
     shard: u16,
-    rooms: HashMap<RoomId, HomeRoom<A>>,
-    by_name: HashMap<Arc<str>, RoomId>,
+    pub(super) rooms: HashMap<RoomId, HomeRoom<A>>,
+    pub(super) by_name: HashMap<Arc<str>, RoomId>,
     /// What has been asked of rooms that the bridge is about to open.
-    opening: HashMap<Arc<str>, Vec<Asked<A>>>,
+    pub(super) opening: HashMap<Arc<str>, Vec<Asked<A>>>,
+    /// Of those, what is known already.
+    pub(super) arriving: HashMap<Arc<str>, Arriving>,
     numbers: u64,
-    desk: Desk<A>,
+    pub(super) desk: Desk<A>,
 }
 
 impl<A: App> Homes<A> {
-    /// The homes of `shard` of `shards`, with the bridge's end that orders their messages.
-    pub fn new(shard: u16, shards: u16, port: Box<dyn Port>) -> Self {
-        let desk = Desk::new(shards, port);
-        let (rooms, by_name, opening) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { shard, rooms, by_name, opening, numbers: 0, desk }
+    /// The homes of `shard` of `shards`, on a host of this number, with the bridge's end that
+    /// orders their messages. `speaks`: what is said in them is said to Node servers, too.
+    pub fn new((shard, shards, host): (u16, u16, u32), port: Box<dyn Port>, speaks: bool) -> Self {
+        Self {
+            shard,
+            rooms: HashMap::new(),
+            by_name: HashMap::new(),
+            opening: HashMap::new(),
+            arriving: HashMap::new(),
+            numbers: 0,
+            desk: Desk::new(shards, host, port, speaks),
+        }
     }
 
     /// Handles what a socket asks of a room.
@@ -55,6 +66,10 @@ impl<A: App> Homes<A> {
             RoomRef::Id(id) => return self.act(id, app, out, now, (from, ask, since_ns)),
             RoomRef::Name(name) => name,
         };
+        if self.by_name.contains_key(&name) {
+            // Who comes in now is told by its answer of what has a number already, not before it.
+            self.on_outcomes(app, out, now);
+        }
         if let Some(&id) = self.by_name.get(&name) {
             return self.act(id, app, out, now, (from, ask, since_ns));
         }
@@ -66,7 +81,7 @@ impl<A: App> Homes<A> {
         let may_open = self.opening.len() < OPENING_ROOMS_MAX && !self.opening.contains_key(&name);
         let opens = match &ask {
             Ask::App(request) => A::opens(request),
-            Ask::Join(..) => true,
+            Ask::Join(..) | Ask::Return { .. } => true,
             _ => false,
         };
         if opens && may_open {
@@ -89,35 +104,70 @@ impl<A: App> Homes<A> {
     ) {
         self.with_room(id, app, out, (now, since_ns), |app, room| match ask {
             Ask::App(request) => app.request(room, from, request),
-            Ask::Join(member, ack) => room.on_join(from, member, ack),
+            Ask::Join(member, ack) => room.on_join(app, from, member, ack),
             Ask::Leave(ack) => room.on_leave(app, from, ack),
-            Ask::Gone => room.remove(app, from),
+            Ask::Gone => {
+                room.forget_comer(from);
+                room.remove(app, from);
+            }
             Ask::Away => room.on_away(app, from),
             Ask::Back => room.on_back(app, from),
-            Ask::Broadcast(packet, audience) => room.deliver(audience, packet),
+            Ask::Return { member, listens, seq, old } => {
+                let comer = Comer { member, listens, seq, old, tries: 0, until_ms: 0, page: None };
+                room.on_return(app, from, comer);
+            }
+            Ask::Broadcast(packet, audience) => room.spread(audience, packet),
         });
     }
 
-    /// Handles what the bridge has answered.
+    /// Handles what the bridge has answered. What would keep the shard from everything else for
+    /// too long is left for the next turn ([`Homes::is_behind`]).
     pub fn on_outcomes(&mut self, app: &mut A, out: &mut Outgoing<A>, now: Now) {
-        while let Some(outcome) = self.desk.port.poll_outcome(now.wall_ms) {
+        self.desk.begin_turn(now);
+        while !self.is_behind()
+            && let Some(outcome) = self.desk.port.poll_outcome(now.wall_ms)
+        {
             let (ticket, answer) = match outcome {
+                Outcome::Opened { room, record: Some(record) } if self.desk.shared => {
+                    self.await_roster(room, record, now);
+                    continue;
+                }
                 Outcome::Opened { room, record } => {
-                    self.on_opened(app, out, now, room, record);
+                    self.on_opened(app, out, now, (room, record), vec![]);
+                    continue;
+                }
+                Outcome::Delivered { room, message } => {
+                    self.on_delivered(app, out, now, &room, &message);
+                    continue;
+                }
+                Outcome::Broken { room, last_seq } => {
+                    self.on_broken(app, out, now, &room, last_seq);
+                    continue;
+                }
+                Outcome::Configured { room, settings } => {
+                    self.on_configured(&room, settings);
+                    continue;
+                }
+                Outcome::News(news) => {
+                    self.on_news(app, out, now, news);
                     continue;
                 }
                 Outcome::Record { ticket, record } => {
                     self.on_record(ticket, record);
                     continue;
                 }
-                Outcome::Published { ticket, message, duplicate, settled } => {
-                    // Its sender is answered first where that can be done at once.
+                Outcome::Published { ticket, message, duplicate, delivers, settled } => {
                     let place = self.place(ticket, duplicate);
+                    // Before an answer, which may close the room.
+                    if let Some((id, _)) = place.filter(|_| !delivers && !duplicate) {
+                        self.tell_nodes_of(app, id, &message);
+                    }
+                    // Its sender is answered before others have it, where that can be done at once.
                     if settled {
                         let answer = Answer::Published(Arc::clone(&message), duplicate);
                         self.answer(app, out, now, ticket, answer);
                     }
-                    if let (Some(place), false) = (place, duplicate) {
+                    if let Some(place) = place.filter(|_| delivers) {
                         self.publish(app, out, now, place, &message);
                     }
                     continue;
@@ -138,6 +188,11 @@ impl<A: App> Homes<A> {
         }
     }
 
+    /// Whether more has been answered than has been handled in this turn.
+    pub fn is_behind(&self) -> bool {
+        self.desk.rosters.1 >= ROSTER_MEMBERS_PER_TURN
+    }
+
     /// Which room waits under a ticket, and since when; notes that its message is a repetition.
     fn place(&mut self, ticket: Ticket, duplicate: bool) -> Option<(RoomId, u64)> {
         match self.desk.waiting.get_mut(&ticket)? {
@@ -149,7 +204,7 @@ impl<A: App> Homes<A> {
         }
     }
 
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         app: &mut A,
         out: &mut Outgoing<A>,
@@ -159,7 +214,11 @@ impl<A: App> Homes<A> {
     ) {
         self.with_room(id, app, out, (now, since_ns), |app, room| {
             room.room.last_seq = message.seq;
+            room.show_soon();
             app.published(room, message);
+            if !room.room.comers.is_empty() {
+                room.admit_waiting(app);
+            }
         });
     }
 
@@ -167,11 +226,9 @@ impl<A: App> Homes<A> {
         match self.desk.waiting.remove(&ticket) {
             Some(Waiter::Record(reply)) => reply(record),
             Some(Waiter::Configured(name, reply)) => {
-                if let Some(record) = &record
-                    && let Some(room) =
-                        self.by_name.get(&name).and_then(|id| self.rooms.get_mut(id))
-                {
-                    room.settings = record.settings.clone();
+                // In a fleet they come in Redis's order, this host's own as well.
+                if let Some(record) = record.as_ref().filter(|_| !self.desk.shared) {
+                    self.set_settings(&name, record.settings.clone());
                 }
                 reply(record);
             }
@@ -196,18 +253,24 @@ impl<A: App> Homes<A> {
                 });
             }
             (Some(Waiter::Page(reply)), Answer::Read(page)) => reply(Some(page)),
+            (Some(Waiter::Return { id, sid }), Answer::Read(page)) => {
+                self.with_room(id, app, out, (now, now.ns), |app, room| {
+                    room.on_missed(app, sid, ticket, &page);
+                });
+            }
             _ => {}
         }
     }
 
-    /// The bridge knows the room now, or cannot: what has been asked meanwhile is handled.
-    fn on_opened(
+    /// The bridge knows the room now, or cannot: what has been asked meanwhile is handled. `others`
+    /// are its members on other hosts.
+    pub(super) fn on_opened(
         &mut self,
         app: &mut A,
         out: &mut Outgoing<A>,
         now: Now,
-        name: Arc<str>,
-        record: Option<RoomRecord>,
+        (name, record): (Arc<str>, Option<RoomRecord>),
+        others: Vec<(Sid, A::Member)>,
     ) {
         let Some(asked) = self.opening.remove(&name) else { return };
         let id = self.begin(name, record, now);
@@ -215,6 +278,7 @@ impl<A: App> Homes<A> {
         if let Some(room) = self.rooms.get_mut(&id) {
             room.awaited += 1;
         }
+        self.meet(app, out, now, id, others);
         for asked in asked {
             self.act(id, app, out, now, asked);
         }
@@ -231,11 +295,24 @@ impl<A: App> Homes<A> {
             self.desk.due.pop();
             self.with_room(id, app, out, (now, now.ns), |app, room| app.due(room));
         }
+        self.give_up_comers(app, out, now);
+        self.give_up_arriving(app, out, now);
+        while let Some(&Reverse((due_ms, id))) = self.desk.shows.peek() {
+            if due_ms > now_ms {
+                break;
+            }
+            self.desk.shows.pop();
+            self.with_room(id, app, out, (now, now.ns), |app, room| room.show(app));
+        }
     }
 
     /// When [`Homes::on_time`] is to be called next ([`Now::ns`] in milliseconds).
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.desk.due.peek().map(|Reverse((due_ms, _))| *due_ms)
+        let first = |heap: &BinaryHeap<_>| heap.peek().map(|Reverse((due_ms, _))| *due_ms);
+        let comers_due_ms = self.desk.comers_due.front().map(|(due_ms, _)| *due_ms);
+        let heaps = [&self.desk.due, &self.desk.shows].into_iter().filter_map(first);
+        let arrivals_due_ms = self.desk.arrivals_due.front().map(|(due_ms, _)| *due_ms);
+        heaps.chain(comers_due_ms).chain(arrivals_due_ms).min()
     }
 
     /// Lets the bridge drop what has expired.
@@ -316,12 +393,12 @@ impl<A: App> Homes<A> {
     pub fn configure(
         &mut self,
         name: &str,
-        settings: RoomSettings,
+        (before, settings): (RoomSettings, RoomSettings),
         now: Now,
         reply: impl FnOnce(Option<RoomRecord>) + Send + 'static,
     ) {
         let (ticket, room) = (self.desk.ticket(), Arc::<str>::from(name));
-        let request = Request::Configure { ticket, room: Arc::clone(&room), settings };
+        let request = Request::Configure { ticket, room: Arc::clone(&room), before, settings };
         match self.desk.port.try_submit(request, now.wall_ms) {
             Ok(()) => {
                 self.desk.waiting.insert(ticket, Waiter::Configured(room, Box::new(reply)));
@@ -347,6 +424,8 @@ impl<A: App> Homes<A> {
             last_seq,
             settings,
             awaited: 0,
+            comers: HashMap::new(),
+            show_due: false,
             state: A::Room::default(),
         };
         self.rooms.insert(id, room);
@@ -355,7 +434,7 @@ impl<A: App> Homes<A> {
     }
 
     /// Lets `act` handle a room, and closes the room if nobody is in it afterwards.
-    fn with_room(
+    pub(super) fn with_room(
         &mut self,
         id: RoomId,
         app: &mut A,
@@ -364,12 +443,15 @@ impl<A: App> Homes<A> {
         act: impl FnOnce(&mut A, &mut Room<'_, A>),
     ) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        act(app, &mut Room { room, desk: &mut self.desk, out, now, since_ns });
-        if room.members.is_empty()
-            && room.away.is_empty()
-            && room.awaited == 0
-            && let Some(room) = self.rooms.remove(&id)
-        {
+        let mut handle = Room { room, desk: &mut self.desk, out, now, since_ns };
+        act(app, &mut handle);
+        // Who is away has a share, too.
+        let HomeRoom { shares, awaited, comers, .. } = &*handle.room;
+        let closes = shares.is_empty() && *awaited == 0 && comers.is_empty();
+        if closes {
+            app.closing(&mut handle);
+        }
+        if closes && let Some(room) = self.rooms.remove(&id) {
             self.by_name.remove(&room.name);
             if room.is_open {
                 let _ = self.desk.port.try_submit(Request::Close { room: room.name }, now.wall_ms);

@@ -112,6 +112,11 @@ impl LocalRooms {
         room.map_or(&[], |room| &room.seats)
     }
 
+    /// The keys of all rooms.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rooms.iter().flatten().map(|room| &room.name)
+    }
+
     /// Rooms with a member here.
     pub fn count(&self) -> usize {
         self.by_id.len()

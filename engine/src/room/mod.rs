@@ -1,5 +1,7 @@
 //! Rooms: their home, where everything single is kept, and their members on each shard.
 
+mod comers;
+mod fleet;
 mod handle;
 mod home;
 mod local;

@@ -16,7 +16,7 @@ use crate::codec::{Heading, Packet};
 use crate::ids::{RoomId, Sid};
 use crate::limits::RECOVERY_BYTES_PER_SHARD_MAX;
 use crate::outbox::Class;
-use crate::recovery::{Past, Reach, offset_at};
+use crate::recovery::{Past, Reach};
 use crate::room::Membership;
 use crate::table::{Away, Link, Phase, Socket};
 
@@ -29,7 +29,13 @@ impl<A: App> Core<A> {
             let Some(socket) = link.take(|socket| socket.sid == sid) else { continue };
             match past {
                 Some(past) if reason.is_recoverable() => self.go_away(socket, past, reason.text()),
-                _ => self.dismiss_socket(socket, reason.text()),
+                past => {
+                    // Whom this host's end sends away may come back to another.
+                    if reason != Reason::Draining {
+                        self.forget_abroad(past);
+                    }
+                    self.dismiss_socket(socket, reason.text());
+                }
             }
         }
     }
@@ -37,6 +43,7 @@ impl<A: App> Core<A> {
     /// A socket ends for good.
     pub(super) fn dismiss_socket(&mut self, mut socket: Socket<A>, reason: &'static str) {
         self.cells.sockets.sub(1);
+        self.note_user(&socket.session, false);
         self.app.disconnect(socket.sid, &mut socket.session, reason);
         self.dispose(socket);
     }
@@ -51,6 +58,7 @@ impl<A: App> Core<A> {
         }
         self.spaces.leave(socket.namespace);
         self.table.note_gone(socket.sid);
+        self.note_moved(socket.sid, None);
     }
 
     pub(super) fn tell_home(&mut self, room: RoomId, from: Sid, ask: Ask<A>) {
@@ -63,9 +71,13 @@ impl<A: App> Core<A> {
     fn go_away(&mut self, mut socket: Socket<A>, past: Past, reason: &'static str) {
         let full = self.cells.sockets_away.read() >= u64::from(self.config.connections_max);
         let row = if full { None } else { self.table.open_session(Default::default()) };
-        let Some((slot, _)) = row else { return self.dismiss_socket(socket, reason) };
+        let Some((slot, _)) = row else {
+            self.forget_abroad(Some(past));
+            return self.dismiss_socket(socket, reason);
+        };
         self.cells.sockets.sub(1);
         self.cells.sockets_away.add(1);
+        self.note_user(&socket.session, false);
         self.app.disconnect(socket.sid, &mut socket.session, reason);
         for &membership in &socket.memberships {
             if let Some((id, _)) = self.local.room(membership.room) {
@@ -110,7 +122,8 @@ impl<A: App> Core<A> {
 
     /// An away socket has not come back in time.
     pub(super) fn on_away_expired(&mut self, slot: u32) {
-        if let Some((socket, _)) = self.take_away(slot) {
+        if let Some((socket, past)) = self.take_away(slot) {
+            self.forget_abroad(Some(past));
             self.dispose(socket);
             self.route();
         }
@@ -151,6 +164,7 @@ impl<A: App> Core<A> {
         }
         let (mut socket, past) = self.take_away(away)?;
         socket.recovered = true;
+        self.note_user(&socket.session, true);
         for &membership in &socket.memberships {
             if let Some((id, _)) = self.local.room(membership.room) {
                 self.tell_home(id, sid, Ask::Back);
@@ -212,7 +226,7 @@ impl<A: App> Core<A> {
         let missed = log.missed((sid, past, name), offset, forgotten_to, listens)?;
         let (mut frames, mut bytes) = (Vec::new(), 0);
         for (position, packet) in missed {
-            let offset = offset_at(position + 1);
+            let offset = log.offset_at(position + 1);
             let heading = Heading { namespace: name, ack: None, offset: Some(&offset) };
             let frame = encoder.frame(packet, &heading, Default::default());
             bytes += frame.len();

@@ -6,27 +6,32 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
+use throng_bridge::fleet::CastAnswer;
 use throng_protocol::socketio::Args;
 use throng_ring::Frame;
 
 use super::Core;
 use crate::app::split_key;
-use crate::app::{App, Ask, Audience, Collected, Deed, Envelope, Facts, Io, RoomRef, Spread};
+use crate::app::{App, Ask, Audience, Collected, Collector, Deed, Envelope, Facts, Io};
+use crate::app::{RoomRef, Spread};
 use crate::clock::has_come;
 use crate::close::Reason;
 use crate::codec::{Frames, Heading, Packet};
 use crate::ids::{RoomId, Sid, home_of};
 use crate::limits::ANSWERS_PER_CAST_MAX;
 use crate::outbox::Class;
-use crate::recovery::{Reach, offset_at};
+use crate::recovery::Reach;
 use crate::spaces::Namespace;
 use crate::table::{Phase, Queued};
 
+/// Every one with every other.
+fn each<'a, A, B>(these: &'a [A], those: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    these.iter().flat_map(move |one| those.iter().map(move |other| (one, other)))
+}
+
 /// Answers that clients of this shard owe to one event.
 pub(super) struct Owed {
-    /// Where they are collected.
-    shard: u16,
-    id: u64,
+    collector: Collector,
     sids: HashSet<Sid>,
     until_ms: u32,
 }
@@ -44,7 +49,7 @@ impl<A: App> Core<A> {
     /// The offset of the next event, where recovery is on.
     fn next_offset(&self, logged: bool) -> Option<String> {
         let on = self.bounds.recovery_window_ms > 0;
-        on.then(|| offset_at(self.log.position() + u64::from(logged)))
+        on.then(|| self.log.offset_at(self.log.position() + u64::from(logged)))
     }
 
     /// A room's event, to its members on this shard.
@@ -52,7 +57,7 @@ impl<A: App> Core<A> {
         &mut self,
         room: RoomId,
         audience: Audience,
-        packet: Packet,
+        (packet, seq): (Packet, u64),
         since_ns: u64,
     ) {
         let (except, listeners) = match audience {
@@ -62,10 +67,15 @@ impl<A: App> Core<A> {
         };
         let except = except.filter(|sid| sid.shard() == self.mesh.index());
         let except = except.and_then(|sid| self.table.find(sid));
-        let offset = self.next_offset(true);
         let Some(index) = self.local.index_of(room) else { return };
         let Some((_, key)) = self.local.room(index) else { return };
         let key = Arc::clone(key);
+        let offset = match seq {
+            1.. if self.bounds.recovery_window_ms > 0 => {
+                Some(self.log.offset_of(self.log.position() + 1, (&key, seq)))
+            }
+            _ => self.next_offset(true),
+        };
         let offset = offset.as_deref();
         let heading = Heading { namespace: split_key(&key).0, ack: None, offset };
         let mut made = Frames::default();
@@ -89,6 +99,9 @@ impl<A: App> Core<A> {
             }
         }
         if offset.is_some() && delivered + away > 0 {
+            if seq > 0 && self.remembers_abroad() {
+                self.trail.push((self.log.position() + 1, Arc::clone(&key), seq));
+            }
             self.remember(Reach::Room(room, key, audience), packet);
             self.local.note_said(index, audience, self.log.position());
         }
@@ -147,6 +160,7 @@ impl<A: App> Core<A> {
 
     /// Passes a cast to every shard.
     pub(super) fn on_spread(&mut self, spread: &Arc<Spread>) {
+        self.cast_abroad(spread);
         for shard in 0..self.mesh.shards() {
             self.out.push((shard, Envelope::Cast(Arc::clone(spread))));
         }
@@ -158,15 +172,24 @@ impl<A: App> Core<A> {
         let (reached, _) = &all;
         match &spread.deed {
             Deed::Emit { packet, volatile, answers } => {
-                self.emit_to(&all, spread, (packet, *volatile, *answers));
+                let collector = answers.map(|(collector, _)| collector);
+                self.emit_to(&all, spread, (packet, *volatile, collector));
             }
-            Deed::Join(room) => {
-                for &(slot, sid) in reached {
+            Deed::Fetch(collector) => {
+                let sockets = reached.iter().filter_map(|&(slot, sid)| self.facts_of(slot, sid));
+                let sockets = CastAnswer::Sockets(sockets.collect());
+                self.answer_collector(*collector, sockets);
+            }
+            Deed::Join(rooms) => {
+                for (&(slot, sid), room) in each(reached, rooms) {
                     self.cast_join(slot, sid, room);
                 }
             }
-            Deed::Leave(room) => {
-                for &(_, sid) in reached {
+            Deed::Leave(rooms) => {
+                for (&(slot, sid), room) in each(reached, rooms) {
+                    if self.is_member(slot, sid, room) {
+                        self.await_move(sid, room);
+                    }
                     self.ask_room(sid, room, Ask::Leave(None));
                 }
             }
@@ -179,6 +202,34 @@ impl<A: App> Core<A> {
         }
     }
 
+    /// A socket as servers describe them to each other (`fetchSockets`).
+    fn facts_of(&mut self, slot: u32, sid: Sid) -> Option<Box<str>> {
+        let row = self.table.row(slot)?;
+        let address = row.ip.to_string();
+        let socket = row.sockets().find(|socket| socket.sid == sid)?;
+        let data = A::session_data(&socket.session);
+        let memberships = socket.memberships.clone();
+        let rooms = memberships.iter().filter_map(|it| self.local.room(it.room));
+        let mut names: Vec<&str> = rooms.map(|(_, key)| split_key(key).1).collect();
+        let sid = sid.encode();
+        names.insert(0, sid.as_str());
+        let data = RawValue::from_string(data).ok()?;
+        let facts = serde_json::json!({
+            "id": sid.as_str(),
+            "handshake": {
+                "headers": {}, "time": "", "address": address, "xdomain": false, "secure": false,
+                "issued": 0, "url": "/socket.io/", "query": {}, "auth": {},
+            },
+            "rooms": names,
+        });
+        let mut text = facts.to_string();
+        text.pop();
+        text.push_str(",\"data\":");
+        text.push_str(data.get());
+        text.push('}');
+        Some(text.into())
+    }
+
     fn cast_join(&mut self, slot: u32, sid: Sid, room: &Arc<str>) {
         let Some(row) = self.table.row(slot) else { return };
         let Some(socket) = row.socket(sid) else { return };
@@ -188,7 +239,14 @@ impl<A: App> Core<A> {
         }
         socket.joining += 1;
         let member = self.app.member(sid, &socket.session);
+        self.await_move(sid, room);
         self.ask_room(sid, room, Ask::Join(member, None));
+    }
+
+    fn is_member(&mut self, slot: u32, sid: Sid, room: &str) -> bool {
+        let Some((index, _)) = self.local.find(room) else { return false };
+        let socket = self.table.row(slot).and_then(|row| row.socket(sid));
+        socket.is_some_and(|socket| socket.memberships.iter().any(|it| it.room == index))
     }
 
     fn ask_room(&mut self, from: Sid, key: &Arc<str>, ask: Ask<A>) {
@@ -244,7 +302,7 @@ impl<A: App> Core<A> {
         &mut self,
         (reached, away): &(Reached, Reached),
         spread: &Spread,
-        (packet, volatile, answers): (&Packet, bool, Option<(u16, u64)>),
+        (packet, volatile, answers): (&Packet, bool, Option<Collector>),
     ) {
         let heard: Reached = match volatile {
             true => reached.iter().copied().filter(|(slot, _)| !self.is_behind(*slot)).collect(),
@@ -289,34 +347,49 @@ impl<A: App> Core<A> {
     }
 
     /// Notes that these clients owe an answer; the id to answer under.
-    fn owe(&mut self, reached: &[(u32, Sid)], (shard, id): (u16, u64)) -> u64 {
+    fn owe(&mut self, reached: &[(u32, Sid)], collector: Collector) -> u64 {
         let count = reached.len().min(ANSWERS_PER_CAST_MAX);
         self.ack_id += 1;
         let sids = reached[..count].iter().map(|(_, sid)| *sid).collect();
         let until_ms = self.now.ms().wrapping_add(OWED_MS);
         if count > 0 {
-            self.owed.insert(self.ack_id, Owed { shard, id, sids, until_ms });
+            self.owed.insert(self.ack_id, Owed { collector, sids, until_ms });
         }
-        self.out.push((shard, Envelope::Asked { id, count }));
+        match collector {
+            Collector::Shard(shard, id) => {
+                self.out.push((shard, Envelope::Asked { id, count }));
+            }
+            Collector::Fleet(request) => {
+                self.answer_fleet(Some(request), CastAnswer::Asked(count));
+            }
+        }
         self.ack_id
     }
 
     /// Passes an answer on to where it is collected; false if nobody does.
-    pub(super) fn on_collected_answer(&mut self, from: Sid, ack: u64, args: &str) -> bool {
+    pub(super) fn on_collected_answer(
+        &mut self,
+        from: Sid,
+        (ack, args): (u64, &str),
+        attachments: &[Box<[u8]>],
+    ) -> bool {
         let Some(owed) = self.owed.get_mut(&ack) else { return false };
         if owed.sids.remove(&from) {
-            let answer = Args::new(args).next().map_or("null", RawValue::get).into();
-            self.out.push((owed.shard, Envelope::Answered { id: owed.id, answer }));
+            let answer: Box<str> = Args::new(args).next().map_or("null", RawValue::get).into();
+            let answer = CastAnswer::Acked(answer, attachments.to_vec());
+            let collector = owed.collector;
             if owed.sids.is_empty() {
                 self.owed.remove(&ack);
             }
+            self.answer_collector(collector, answer);
         }
         true
     }
 
     /// Where this shard is.
     pub(super) fn facts(&self) -> Facts {
-        Facts { shard: self.mesh.index(), shards: self.mesh.shards(), host: self.host }
+        let (shard, shards) = (self.mesh.index(), self.mesh.shards());
+        Facts { shard, shards, host: self.host, shared: self.homes.is_shared() }
     }
 
     /// Tells the application what has been collected.

@@ -51,6 +51,10 @@ impl<A: App> Core<A> {
     pub(super) fn settle(&mut self) {
         loop {
             self.homes.on_outcomes(&mut self.app, &mut self.out, self.now);
+            while let Some(news) = self.homes.poll_news() {
+                self.on_news(news);
+            }
+            self.let_casts_through();
             self.route();
             let Some(envelope) = self.inbox.pop_front() else { break };
             self.on_envelope(envelope);
@@ -64,23 +68,25 @@ impl<A: App> Core<A> {
                 let asked = (room, from, ask, since_ns);
                 self.homes.on_ask(&mut self.app, &mut self.out, self.now, asked);
             }
-            Envelope::Deliver { room, audience, packet, since_ns } => {
-                self.on_deliver(room, audience, packet, since_ns);
+            Envelope::Deliver { room, audience, packet, seq, since_ns } => {
+                self.on_deliver(room, audience, (packet, seq), since_ns);
             }
             Envelope::Send { to, packet } => self.say_to(to, packet),
             Envelope::Admit { room, name, member, listens } => {
                 self.on_admit(room, &name, member, listens);
+                self.note_moved(member, Some(&name));
             }
             Envelope::Decline { member } => {
                 if let Some(socket) = self.socket(member) {
                     socket.joining = socket.joining.saturating_sub(1);
                 }
+                self.note_moved(member, None);
             }
             Envelope::Dismiss { room, member } => self.on_dismiss(room, member),
             Envelope::Relay(relay) => self.on_relay(*relay),
             Envelope::Disconnect { to, close } => self.on_disconnect(to, close),
             Envelope::Spread(spread) => self.on_spread(&spread),
-            Envelope::Cast(spread) => self.on_cast(&spread),
+            Envelope::Cast(spread) => self.on_cast_in_turn(spread),
             Envelope::Asked { id, count } => {
                 let whole = self.collections.on_asked(id, count);
                 self.on_collected(whole);
@@ -89,6 +95,12 @@ impl<A: App> Core<A> {
                 let whole = self.collections.on_answer(id, answer);
                 self.on_collected(whole);
             }
+            Envelope::Notice(from, notice) => self.on_notice(from, *notice),
+            Envelope::Stay(member, stay) => self.on_stay(member, *stay),
+            Envelope::RefuseReturn(member, room) => self.on_refused_return(member, &room),
+            Envelope::Replay(to, room, messages) => self.on_replay(to, &room, messages),
+            Envelope::TellRooms(namespace, by) => self.on_tell_rooms(&namespace, by),
+            Envelope::Tell(word) => self.homes.tell(word),
             Envelope::Poll(poll) => self.on_poll(poll),
             Envelope::Polled(polled) => self.on_polled(*polled),
             Envelope::Adopt(adopt) => self.on_adopt(adopt),
@@ -129,6 +141,7 @@ impl<A: App> Core<A> {
 
     fn on_dismiss(&mut self, room: RoomId, member: Sid) {
         let Some(index) = self.local.index_of(room) else { return };
+        let key = self.local.room(index).map(|(_, key)| Arc::clone(key));
         let Some(slot) = self.table.find(member) else { return };
         let Some(row) = self.table.row(slot) else { return };
         let Some(socket) = row.socket(member) else { return };
@@ -139,8 +152,11 @@ impl<A: App> Core<A> {
         {
             let listened = self.local.listens(membership);
             past.leave(key, self.local.said_to(membership, member), listened);
+            let key = Arc::clone(key);
+            self.forget_stay(member, &key);
         }
         self.unseat(membership);
+        self.note_moved(member, key.as_ref());
     }
 
     pub(super) fn unseat(&mut self, membership: Membership) {
@@ -158,10 +174,12 @@ impl<A: App> Core<A> {
     }
 
     fn on_relay(&mut self, relay: Relay) {
+        if relay.to.host() != self.host {
+            return self.relay_abroad(relay);
+        }
         let Relay { to, packet, from, delivered, missing } = relay;
         // One that is away may never come back: whoever asks had better ask again.
-        let here = self.table.find(to).and_then(|slot| self.table.row(slot));
-        let answer = if here.is_some_and(|row| !matches!(row.phase, Phase::Away(_))) {
+        let answer = if self.is_connected(to) {
             self.say_to(to, packet);
             delivered
         } else {

@@ -52,7 +52,7 @@ impl<A: App> Core<A> {
         match (&*said.event, said.id) {
             ("connect", _) => self.object(slot, "connected already"),
             ("disconnect", _) => Some(Halt::Close(Reason::Peer)),
-            ("ack", Some(id)) => self.on_answer(slot, link, sid, (id, data)),
+            ("ack", Some(id)) => self.on_answer(slot, link, sid, (id, data), &[]),
             (name, ack) => {
                 let Some(attachments) = attachments(&said.attachments, data) else {
                     return self.object(slot, "attachments are up to 10 texts in base64");

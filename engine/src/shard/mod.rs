@@ -3,20 +3,23 @@
 //! A turn submits and reaps the ring, takes what other shards and the control thread have sent,
 //! looks at the timers, and lets everything queued leave in one go. What happens is decided in the
 //! children, in the order of a message's way: `input` and `http`, `polling` and `upgrade`,
-//! `packets` and `json`, `envelopes`, `delivery`, `away`, `timers`, `output`; the loop only keeps
-//! their order.
+//! `packets` and `json`, `envelopes`, `gate`, `delivery`, `away`, `abroad`, `returns`, `timers`,
+//! `output`; the loop only keeps their order.
 //! Everything a shard owns is its own; only envelopes, counters and limits are seen by others.
 
+mod abroad;
 mod away;
 mod delivery;
 mod drain;
 mod envelopes;
+mod gate;
 mod http;
 mod input;
 mod json;
 mod output;
 mod packets;
 mod polling;
+mod returns;
 mod timers;
 mod upgrade;
 
@@ -29,6 +32,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use throng_bridge::Port;
+use throng_bridge::fleet::{Adapter, Recovered};
 use throng_protocol::engineio::Timing;
 use throng_protocol::{socketio, ws};
 use throng_ring::{Address, Bed, Conn, Frame, Ring};
@@ -38,7 +42,7 @@ use crate::clock::{Clock, Now};
 use crate::codec::{self, Encoder, Packet};
 use crate::config::Config;
 use crate::handover::HttpDoor;
-use crate::ids::{Entropy, Seal, SessionKey};
+use crate::ids::{Entropy, Seal, SessionKey, Sid};
 use crate::limiter::Limiter;
 use crate::limits::{BEATS_GATHER_MS_MAX, IDLE_MS, LATE_PART, PARK_MS_MAX, SWEEP_INTERVAL_MS};
 use crate::mesh::Mesh;
@@ -48,8 +52,10 @@ use crate::room::{Homes, LocalRooms, Moved};
 use crate::spaces::Spaces;
 use crate::table::Table;
 use crate::wheel::{TICK_MS_MAX, Ticks, Wheel};
+use abroad::Abroad;
 use delivery::OwedAnswers;
 use drain::Drain;
+use gate::Gate;
 use upgrade::Arrival;
 
 /// What is run on a shard to look at the rooms whose home it is.
@@ -137,6 +143,16 @@ struct Core<A: App> {
     log: Log,
     collections: Collections<A>,
     owed: OwedAnswers,
+    abroad: Abroad,
+    gate: Gate,
+    /// What another host's client has come back to; while its CONNECT is handled.
+    recovered_abroad: Option<Option<Box<Recovered>>>,
+    /// Messages of rooms passed on in this turn, with their places in the log.
+    trail: Vec<(u64, Arc<str>, u64)>,
+    /// Sockets whose sessions are to be told to the fleet.
+    sessions_changed: Vec<Sid>,
+    /// The position of the log up to which that has been told.
+    trail_told: u64,
     /// Seats that moved while their connection was in hand.
     unmended: Vec<Moved>,
     seal: Seal,
@@ -254,9 +270,11 @@ impl<A: App> Shard<A> {
         let received = core.receive();
         core.on_time(ring)?;
         core.settle();
+        core.tell_trail();
+        core.tell_sessions();
         core.flush(ring)?;
         core.sweep(ring)?;
-        Ok(events > 0 || received)
+        Ok(events > 0 || received || core.homes.is_behind())
     }
 
     /// Sleeps in the executor until something arrives or is due.
@@ -287,6 +305,11 @@ impl<A: App> Core<A> {
         // A client that is pinged late gives up as much earlier, by its own reckoning.
         let Timing { ping_interval_ms, ping_timeout_ms } = bounds.timing;
         let late_ms_max = ping_interval_ms.min(ping_timeout_ms) / LATE_PART;
+        let log = match port.is_shared() {
+            true => Log::of_fleet(host, mesh.index()),
+            false => Log::default(),
+        };
+        let speaks = config.socketio_adapter != Adapter::Off;
         let ticks = |ms: u32| Ticks::new(ms.min(late_ms_max), mesh.index(), mesh.shards());
         Self {
             app,
@@ -298,14 +321,20 @@ impl<A: App> Core<A> {
             table: Table::new(slots, config.outbox_bytes_max, config.slow_consumer),
             wheel: Wheel::new(now.ms(), ticks(TICK_MS_MAX)),
             local: LocalRooms::default(),
-            homes: Homes::new(mesh.index(), mesh.shards(), port),
+            homes: Homes::new((mesh.index(), mesh.shards(), host), port, speaks),
             namespaces: A::namespaces(),
             spaces: Spaces::default(),
             encoder: Encoder::new(config.compression_bytes_min),
             inflater: None,
-            log: Log::default(),
+            log,
             collections: Collections::default(),
             owed: OwedAnswers::default(),
+            abroad: Abroad::default(),
+            gate: Gate::default(),
+            recovered_abroad: None,
+            trail: Vec::new(),
+            sessions_changed: Vec::new(),
+            trail_told: 0,
             unmended: Vec::new(),
             seal,
             guests: HashMap::new(),
@@ -342,7 +371,7 @@ impl<A: App> Core<A> {
 
     /// How long the next turn may wait in the ring.
     fn wait_ms(&self) -> u32 {
-        if !self.inbox.is_empty() {
+        if !self.inbox.is_empty() || self.homes.is_behind() {
             return 0;
         }
         // Frames that wait for the flush interval, connections for their turn to be drained,

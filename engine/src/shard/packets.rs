@@ -15,7 +15,7 @@ use crate::codec;
 use crate::ids::{RoomId, Sid};
 use crate::limits::{LEFT_NAMESPACE_MS, NAMESPACES_PER_CONNECTION_MAX};
 use crate::outbox::Class;
-use crate::recovery::Past;
+use crate::recovery::{Past, Read};
 use crate::room::{LocalRooms, Membership};
 use crate::table::{Link, Socket};
 
@@ -36,6 +36,12 @@ struct Return<'a> {
     pid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     offset: Option<Cow<'a, str>>,
+}
+
+/// The private id that a CONNECT payload presents.
+pub(super) fn pid_of(auth: &str) -> Option<Box<str>> {
+    let Return { pid, .. } = serde_json::from_str(auth).ok()?;
+    Some(pid?.into())
 }
 
 const BAD_PACKET: Option<Halt> = Some(Halt::Close(Reason::BadPacket));
@@ -118,7 +124,7 @@ impl<A: App> Core<A> {
                 // Answers without an id, or to nothing that was asked, are ignored.
                 let id = packet.id?;
                 let args = packet.data.strip_prefix('[').and_then(|it| it.strip_suffix(']'))?;
-                self.on_answer(slot, link, sid, (id, args))
+                self.on_answer(slot, link, sid, (id, args), packet.attachments)
             }
             Kind::Disconnect => {
                 self.leave_namespace(link, sid, "client namespace disconnect");
@@ -158,8 +164,9 @@ impl<A: App> Core<A> {
         link: &mut Link<A>,
         sid: Sid,
         (id, args): (u64, &str),
+        attachments: &[Box<[u8]>],
     ) -> Option<Halt> {
-        if self.on_collected_answer(sid, id, args) {
+        if self.on_collected_answer(sid, (id, args), attachments) {
             return None;
         }
         self.with_socket(slot, link, sid, |app, socket| app.acknowledged(socket, id, args))
@@ -168,7 +175,8 @@ impl<A: App> Core<A> {
     /// Ends a socket whose connection stays.
     pub(super) fn leave_namespace(&mut self, link: &mut Link<A>, sid: Sid, reason: &'static str) {
         let Some(socket) = link.take(|socket| socket.sid == sid) else { return };
-        link.take_past(sid);
+        let past = link.take_past(sid);
+        self.forget_abroad(past);
         let until_ms = self.now.ms().wrapping_add(LEFT_NAMESPACE_MS);
         let name = self.spaces.name(socket.namespace).as_ref().into();
         let left = &mut link.extra().left;
@@ -202,20 +210,64 @@ impl<A: App> Core<A> {
         if let Some(extra) = &mut link.extra {
             extra.left.retain(|(left, _)| **left != *name);
         }
-        if let Some((sid, offset)) = self.returning(link, auth) {
-            if sid.shard() == self.mesh.index() {
-                if let Some(halt) = self.recover(slot, link, (sid, offset.as_deref()), (name, auth))
-                {
-                    return halt;
+        let own = self.returning(link, auth);
+        if let Some((sid, offset)) = &own {
+            if sid.shard() != self.mesh.index() {
+                // Who waits for Redis would not be found where the connection goes, nor would what
+                // has been found.
+                let waits = self.recovered_abroad.is_some() || self.is_returning(slot, None);
+                if link.may_move() && !waits {
+                    let (namespace, auth) = (name.into(), auth.into());
+                    let connect = Connect { namespace, auth, records: Vec::new() };
+                    return Some(Halt::Claim { shard: sid.shard(), connect });
                 }
-            } else if link.may_move() {
-                let (namespace, auth) = (name.into(), auth.into());
-                let connect = Connect { namespace, auth, records: Vec::new() };
-                return Some(Halt::Claim { shard: sid.shard(), connect });
+            } else if self.was_elsewhere(offset.as_deref()) {
+                // What this host still has of it is older than what its client has.
+                self.tell_moved(self.host, *sid);
+            } else if let Some(halt) =
+                self.recover(slot, link, (*sid, offset.as_deref()), (name, auth))
+            {
+                return halt;
             }
-            self.cells.recovery_refused.add(1);
         }
+        if let Some(found) = self.recovered_abroad.take() {
+            let found = found.and_then(|it| self.connect_recovered(slot, link, (name, auth), *it));
+            if let Some(halt) = found {
+                return halt;
+            }
+        } else if self.is_returning(slot, Some(name)) {
+            // It has asked already, and was not answered yet.
+            return BAD_PACKET;
+        } else if own.as_ref().is_none_or(|(sid, offset)| {
+            self.was_elsewhere(offset.as_deref()) || self.table.find(*sid).is_none()
+        }) && let Some(Return { pid: Some(pid), offset }) =
+            self.returning_abroad(link, auth)
+        {
+            if self.ask_for_session(slot, (name, auth), (&pid, offset.as_deref())) {
+                return None;
+            }
+        } else if own.is_none() {
+            return self.connect_anew(slot, link, name, auth);
+        }
+        self.cells.recovery_refused.add(1);
         self.connect_anew(slot, link, name, auth)
+    }
+
+    /// Whether a client has last heard another log than this shard's.
+    fn was_elsewhere(&self, offset: Option<&str>) -> bool {
+        let read = offset.and_then(|text| self.log.read_offset(text));
+        self.remembers_abroad() && matches!(read, Some(Read::Elsewhere(_)))
+    }
+
+    /// What a client says of a socket that it had on another host.
+    fn returning_abroad<'a>(&self, link: &Link<A>, auth: &'a str) -> Option<Return<'a>> {
+        let may = self.remembers_abroad() && link.protocol == Protocol::SocketIo;
+        may.then(|| serde_json::from_str(auth).ok()).flatten()
+    }
+
+    pub(super) fn new_sid(&mut self, slot: u32) -> Sid {
+        let nonce = self.entropy.number() >> 16;
+        Sid::new(self.host, self.mesh.index(), slot, nonce)
     }
 
     /// The socket that a client says it had, and how far it has read, where that can be recovered.
@@ -236,10 +288,9 @@ impl<A: App> Core<A> {
         name: &str,
         auth: &str,
     ) -> Option<Halt> {
-        let nonce = self.entropy.number() >> 16;
-        let sid = Sid::new(self.host, self.mesh.index(), slot, nonce);
+        let sid = self.new_sid(slot);
         let handshake = self.handshake(slot, sid, (name, auth));
-        let Some(namespace) = self.spaces.enter(name) else {
+        let Some(namespace) = self.enter_space(name) else {
             return self.refuse_connect(slot, name, "Too many namespaces", None);
         };
         let session = match self.app.connect(&handshake) {
@@ -254,10 +305,13 @@ impl<A: App> Core<A> {
         let recoverable =
             !self.config.recovery_window.is_zero() && link.protocol == Protocol::SocketIo;
         let (recovered, joining, memberships) = (false, 0, Box::default());
-        link.add(Socket { sid, recovered, joining, namespace, memberships, session });
+        self.note_user(&session, true);
         if recoverable {
-            link.extra().pasts.push((sid, Past::new(self.log.position())));
+            let mut past = Past::new(self.log.position());
+            self.begin_session(sid, name, &session, &mut past);
+            link.extra().pasts.push((sid, past));
         }
+        link.add(Socket { sid, recovered, joining, namespace, memberships, session });
         self.table.note_moved(sid, slot);
         self.cells.sockets.add(1);
         self.greet(slot, link, sid, name)
@@ -272,7 +326,10 @@ impl<A: App> Core<A> {
         name: &str,
     ) -> Option<Halt> {
         self.rearm(slot, link);
-        let pid = link.past(sid).is_some().then(|| self.seal.private_id(sid));
+        let pid = link.past(sid).map(|past| match &past.remembered {
+            Some(remembered) => remembered.0.clone(),
+            None => self.seal.private_id(sid).into(),
+        });
         let dialect = self.table.row(slot).map(|row| row.dialect).unwrap_or_default();
         let frame = codec::connect_frame(name, sid.encode().as_str(), pid.as_deref(), dialect);
         if !self.queue(slot, frame, Class::Reply) {

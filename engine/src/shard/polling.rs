@@ -446,6 +446,9 @@ impl<A: App> Core<A> {
     /// Lets a session connect with a CONNECT that has waited, and reads what came behind it.
     pub(super) fn connect_held(&mut self, slot: u32, connect: Connect) {
         let Some(row) = self.table.row(slot) else { return };
+        if matches!(&row.phase, Phase::Polling(polling) if polling.ended_until_ms.is_some()) {
+            return;
+        }
         let mut phase = mem::replace(&mut row.phase, Phase::Vacant);
         let halt = match &mut phase {
             Phase::Polling(polling) => self.connect_link(slot, &mut polling.link, connect),

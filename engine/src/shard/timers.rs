@@ -122,6 +122,8 @@ impl<A: App> Core<A> {
         self.homes.expire(self.now);
         self.forget();
         self.sweep_owed();
+        self.sweep_abroad();
+        self.sweep_gate();
         self.sweep_arrivals();
         let cells = &self.cells;
         cells.rooms.set(self.homes.count() as u64);

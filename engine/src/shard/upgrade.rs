@@ -142,6 +142,7 @@ impl<A: App> Core<A> {
         }
         link.extra().stub = Some(key);
         self.reseat(link.sockets(), slot);
+        self.move_returning(session, slot);
         self.table.move_queue(session, slot);
         if let Some(row) = self.table.row(slot) {
             row.dialect = dialect;

@@ -22,6 +22,7 @@ mod write;
 pub use assembler::Assembler;
 pub use error::DecodeError;
 pub use event::{Args, Event};
+pub(crate) use placeholder::token_end;
 pub use placeholder::{check_placeholders, renumber_placeholders};
 pub use write::{
     write_ack, write_connect, write_connect_error, write_disconnect, write_event, write_packet,

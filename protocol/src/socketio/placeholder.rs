@@ -156,7 +156,7 @@ fn on_value(stack: &mut [Open], json: &str, range: Range<usize>) {
 }
 
 /// Where the token that begins at `start` ends; always past `start`.
-fn token_end(bytes: &[u8], start: usize) -> usize {
+pub(crate) fn token_end(bytes: &[u8], start: usize) -> usize {
     let rest = bytes.get(start + 1..).unwrap_or_default();
     let len = match bytes.get(start) {
         Some(b'{' | b'}' | b'[' | b']' | b',' | b':' | b' ' | b'\t' | b'\n' | b'\r') => 0,

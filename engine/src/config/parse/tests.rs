@@ -101,6 +101,25 @@ fn words_addresses_paths_and_filters() {
 }
 
 #[test]
+fn where_redis_is() {
+    for host in ["cache", "redis-0.svc.cluster.local", "127.0.0.1", "::1"] {
+        assert_eq!(redis_host(host), Ok(()), "{host}");
+    }
+    refuses(redis_host, &["", "a:6379", "redis://a", "a b", "user@a", "[::1]", "a/0"]);
+    assert_eq!((redis_port("1"), redis_port("65535")), (Ok(1), Ok(65535)));
+    refuses(redis_port, &["", "0", "65536", "tcp://10.0.0.1:6379"]);
+}
+
+#[test]
+fn a_prefix_matches_nothing_and_chooses_no_slot() {
+    for prefix in ["", "staging:", "ü/", &"x".repeat(64)] {
+        assert_eq!(redis_key_prefix(prefix).as_deref(), Ok(prefix));
+    }
+    let long = "x".repeat(65);
+    refuses(redis_key_prefix, &["{", "a}", "*", "a?", "[a", "]", "\\", "a\tb", "\u{7f}", &long]);
+}
+
+#[test]
 fn names_are_folded() {
     let folded = vec!["ädmin".to_owned(), "the boss".to_owned()];
     assert_eq!(names(" ÄDMIN ,, The Boss,"), Ok(folded));

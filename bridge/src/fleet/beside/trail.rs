@@ -1,0 +1,384 @@
+//! What each shard has passed to its members, so that another host can tell from a client's offset
+//! which messages it has.
+//!
+//! In Redis there are two things of each shard. `passed` is a hash: of each room the last message
+//! passed, as `<position>:<seq>`, and under [`WHOLE`] the position up to which the hash tells all.
+//! `trail` is a stream of what was passed lately, its entries' ids being `<position>-0`: `f`, the
+//! position from which the entry tells all, and `s`, JSON: of each room in it `[room, the seq
+//! passed before, [position, seq, position, seq, …]]`. The seq before is 0 where the shard has
+//! passed none.
+//!
+//! Invariant: an entry's `f` is the id of the entry before; so whoever reads finds out that one is
+//! missing, whatever has lost it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::batch::{Batch, read};
+use super::desk::Desk;
+use super::sessions;
+use crate::fleet::link::{Link, LinkError};
+
+/// The field of `passed` that is no room's: no room's name has a control character.
+pub(super) const WHOLE: &str = "\u{1}";
+
+/// How long steps are gathered.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Steps in one entry.
+const STEPS_MAX: usize = 512;
+
+/// Entries, and rooms of `passed`, that are written at once.
+const ENTRIES_AT_ONCE: usize = 8;
+const ROOMS_AT_ONCE: usize = 4096;
+
+/// Steps that wait for Redis; if there are more they are given up, and with them the recovery of
+/// those who have read less.
+const WAITING_MAX: usize = 1 << 16;
+
+/// How much longer than a session can be recovered its shard's entries are kept.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Entries kept of a shard: five minutes' worth at 50 a second.
+const ENTRIES_MAX: usize = 1 << 14;
+
+/// Of one room in an entry: its key, the `seq` passed before, positions and `seq`s by turns.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Steps(pub(super) Box<str>, pub(super) u64, pub(super) Vec<u64>);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Trails {
+    shards: RefCell<HashMap<u16, ShardTrail>>,
+    notify: Notify,
+    is_refusing: Cell<bool>,
+}
+
+struct Step {
+    position: u64,
+    room: Arc<str>,
+    seq: u64,
+    before: u64,
+}
+
+#[derive(Default)]
+struct ShardTrail {
+    /// What Redis does not have, by rising position.
+    waiting: VecDeque<Step>,
+    /// The position up to which the trail tells all, or where it begins anew.
+    told: u64,
+    /// The position up to which everything passed is known here.
+    known: u64,
+    /// Of each room, the last message passed: position and `seq`.
+    passed: HashMap<Arc<str>, (u64, u64)>,
+    /// Rooms of which Redis does not have that.
+    changed: HashSet<Arc<str>>,
+    /// Entries in Redis: when they were written, and their ids.
+    entries: VecDeque<(Instant, u64)>,
+    /// Rooms that may have no members here any more: when, which, and the last position then. Each
+    /// room of `passed` is here, or has members here.
+    closed: VecDeque<(Instant, Arc<str>, u64)>,
+    /// Whether Redis has the [`WHOLE`] that belongs to `known`.
+    is_told: bool,
+}
+
+impl ShardTrail {
+    fn note(&mut self, steps: Vec<(u64, Arc<str>, u64)>) {
+        for (position, room, seq) in steps {
+            self.known = self.known.max(position);
+            if room.is_empty() {
+                continue;
+            }
+            let before = self.passed.insert(Arc::clone(&room), (position, seq));
+            if before.is_none() {
+                // It may have been closed before this was told.
+                self.closed.push_back((Instant::now(), Arc::clone(&room), position));
+            }
+            self.changed.insert(Arc::clone(&room));
+            let before = before.map_or(0, |(_, seq)| seq);
+            let last = self.waiting.back().map_or(self.told, |step| step.position);
+            if position > last {
+                self.waiting.push_back(Step { position, room, seq, before });
+            }
+        }
+        if self.waiting.len() > WAITING_MAX {
+            // A gap in the trail: who reads it sees where it begins anew.
+            self.told = self.waiting.back().map_or(self.told, |step| step.position);
+            self.waiting.clear();
+        }
+        self.is_told = false;
+    }
+
+    fn has_news(&self) -> bool {
+        !self.is_told
+    }
+
+    /// The next entry of at most [`STEPS_MAX`] steps from `skip` on: its end, and its text.
+    fn entry(&self, skip: usize) -> Option<(u64, String)> {
+        let mut rooms: BTreeMap<&str, (u64, Vec<u64>)> = BTreeMap::new();
+        let mut end = None;
+        for step in self.waiting.iter().skip(skip).take(STEPS_MAX) {
+            let (_, pairs) = rooms.entry(&step.room).or_insert((step.before, Vec::new()));
+            pairs.extend([step.position, step.seq]);
+            end = Some(step.position);
+        }
+        let steps: Vec<Steps> =
+            rooms.into_iter().map(|(room, (before, it))| Steps(room.into(), before, it)).collect();
+        Some((end?, serde_json::to_string(&steps).ok()?))
+    }
+
+    /// Redis has these entries and, unless they have changed since, these rooms.
+    fn on_written<'a>(
+        &mut self,
+        entries: &[u64],
+        rooms: impl Iterator<Item = (&'a Arc<str>, Option<(u64, u64)>)>,
+        whole: Option<u64>,
+    ) {
+        for end in entries {
+            let count = self.waiting.iter().take_while(|step| step.position <= *end).count();
+            self.waiting.drain(..count);
+            self.told = self.told.max(*end);
+            self.entries.push_back((Instant::now(), *end));
+        }
+        for (room, last) in rooms {
+            if self.passed.get(room).copied() == last {
+                self.changed.remove(room);
+            }
+        }
+        self.is_told = whole == Some(self.known) && self.changed.is_empty();
+    }
+
+    /// The next room that has been closed for so long, with nothing passed since; it is let go of.
+    fn poll_over(
+        &mut self,
+        now: Instant,
+        time: Duration,
+        is_open: impl Fn(&str) -> bool,
+    ) -> Option<Arc<str>> {
+        while self.closed.front().is_some_and(|it| now.duration_since(it.0) > time) {
+            let (_, room, position) = self.closed.pop_front()?;
+            let Some((last, _)) = self.passed.get(&room).copied().filter(|_| !is_open(&room))
+            else {
+                continue;
+            };
+            if last == position {
+                self.passed.remove(&room);
+                self.changed.remove(&room);
+                return Some(room);
+            }
+            self.closed.push_back((now, room, last));
+        }
+        None
+    }
+
+    /// Entries that are too old are let go of; the id of the first that stays.
+    fn trim(&mut self, now: Instant, window: Duration) -> u64 {
+        while self.entries.len() > ENTRIES_MAX
+            || self.entries.front().is_some_and(|(at, _)| now.duration_since(*at) > window)
+        {
+            self.entries.pop_front();
+        }
+        self.entries.front().map_or(0, |(_, id)| *id)
+    }
+}
+
+impl Trails {
+    /// Takes in what a shard has passed on.
+    pub(super) fn note(&self, shard: u16, steps: Vec<(u64, Arc<str>, u64)>) {
+        self.shards.borrow_mut().entry(shard).or_default().note(steps);
+        self.notify.notify_one();
+    }
+
+    /// A new link: Redis may have lost the last of what it had.
+    fn tell_all_again(&self) {
+        for trail in self.shards.borrow_mut().values_mut() {
+            trail.changed = trail.passed.keys().cloned().collect();
+            trail.is_told = false;
+        }
+        self.notify.notify_one();
+    }
+
+    /// A room has no members on this host any more.
+    pub(super) fn close(&self, room: &Arc<str>, now: Instant) {
+        for trail in self.shards.borrow_mut().values_mut() {
+            if let Some((position, _)) = trail.passed.get(room).copied() {
+                trail.closed.push_back((now, Arc::clone(room), position));
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// Writes trails until the link ends.
+    pub(super) async fn serve_trails(&self, link: &Link) -> LinkError {
+        let shards: Vec<u16> = self.trails.shards.borrow().keys().copied().collect();
+        for shard in shards {
+            // Until all is told again, it is not whole.
+            let key = self.office.keys.passed(self.office.plan.host, shard);
+            let mut batch = Batch::default();
+            batch.push(link, &key, redis::cmd("HDEL").arg(&key).arg(WHOLE).take());
+            if let Err(error) = batch.send(link, &self.scripts).await {
+                return error;
+            }
+        }
+        self.trails.tell_all_again();
+        loop {
+            self.trails.notify.notified().await;
+            tokio::time::sleep(GATHER).await;
+            if let Err(error) = self.flush_trails(link).await {
+                return error;
+            }
+        }
+    }
+
+    /// Writes all that waits.
+    pub(super) async fn flush_trails(&self, link: &Link) -> Result<(), LinkError> {
+        let shards: Vec<u16> = self.trails.shards.borrow().keys().copied().collect();
+        for shard in shards {
+            while self.flush_trail(link, shard).await? {}
+        }
+        Ok(())
+    }
+
+    /// Writes some of a shard's trail; whether there is more.
+    async fn flush_trail(&self, link: &Link, shard: u16) -> Result<bool, LinkError> {
+        let host = self.office.plan.host;
+        let [trail_key, passed_key] =
+            [self.office.keys.trail(host, shard), self.office.keys.passed(host, shard)];
+        let ttl = sessions::ttl(self.office.plan.recovery_window_ms);
+        let mut batch = Batch::default();
+        let (entries, rooms, whole) = {
+            let mut shards = self.trails.shards.borrow_mut();
+            let Some(trail) = shards.get_mut(&shard).filter(|it| it.has_news()) else {
+                return Ok(false);
+            };
+            let kept = Duration::from_millis(self.office.plan.recovery_window_ms) + MARGIN;
+            let entries = push_entries(link, &mut batch, &trail_key, trail, kept);
+            let rooms: Vec<_> = trail.changed.iter().take(ROOMS_AT_ONCE).cloned().collect();
+            push_passed(link, &mut batch, &passed_key, trail, &rooms);
+            let is_last = rooms.len() == trail.changed.len()
+                && entries.len() * STEPS_MAX >= trail.waiting.len();
+            let whole = is_last.then_some(trail.known);
+            if let Some(known) = whole {
+                let mut set = redis::cmd("HSET");
+                set.arg(&passed_key).arg(WHOLE).arg(known);
+                batch.push(link, &passed_key, set);
+            }
+            (entries, rooms, whole)
+        };
+        for key in [&trail_key, &passed_key] {
+            let mut expire = redis::cmd("PEXPIRE");
+            batch.push(link, key, expire.arg(key).arg(ttl.as_millis() as u64).take());
+        }
+        // What is noted meanwhile goes to the end of what waits.
+        let seqs: Vec<_> = {
+            let shards = self.trails.shards.borrow();
+            let passed = shards.get(&shard).map(|trail| &trail.passed);
+            rooms.iter().map(|room| passed.and_then(|it| it.get(room)).copied()).collect()
+        };
+        let answers = batch.send(link, &self.scripts).await?;
+        let refusal = answers.iter().find(|it| is_refusal(it));
+        let was_refusing = self.trails.is_refusing.replace(refusal.is_some());
+        if let Some(refusal) = refusal.filter(|_| !was_refusing) {
+            warn!(?refusal, "Redis refuses a trail; some sessions cannot be recovered elsewhere");
+        }
+        if let Some(trail) = self.trails.shards.borrow_mut().get_mut(&shard) {
+            trail.on_written(&entries, rooms.iter().zip(seqs), whole);
+        }
+        Ok(whole.is_none())
+    }
+
+    /// Keeps what is in Redis of each shard alive, and lets go of rooms that nobody can come back
+    /// to.
+    pub(super) async fn renew_trails(&self, link: &Link, now: Instant) -> Result<(), LinkError> {
+        let ttl = sessions::ttl(self.office.plan.recovery_window_ms);
+        let host = self.office.plan.host;
+        let mut batch = Batch::default();
+        for shard in self.trails.shards.borrow().keys() {
+            let passed_key = self.office.keys.passed(host, *shard);
+            for key in [&passed_key, &self.office.keys.trail(host, *shard)] {
+                let mut expire = redis::cmd("PEXPIRE");
+                batch.push(link, key, expire.arg(key).arg(ttl.as_millis() as u64).take());
+            }
+        }
+        while !batch.is_empty() {
+            batch.send(link, &self.scripts).await?;
+            batch = self.closed_batch(link, now, ttl * 2);
+        }
+        Ok(())
+    }
+
+    /// Ends rooms that have been closed for so long, some at a time.
+    fn closed_batch(&self, link: &Link, now: Instant, time: Duration) -> Batch {
+        let mut batch = Batch::default();
+        for (shard, trail) in self.trails.shards.borrow_mut().iter_mut() {
+            let key = self.office.keys.passed(self.office.plan.host, *shard);
+            while batch.len() < ROOMS_AT_ONCE
+                && let Some(room) = trail.poll_over(now, time, |it| self.members.has_room(it))
+            {
+                batch.push(link, &key, redis::cmd("HDEL").arg(&key).arg(&*room).take());
+            }
+        }
+        batch
+    }
+
+    #[cfg(test)]
+    pub(super) fn passed_count(&self) -> usize {
+        let shards = self.trails.shards.borrow();
+        shards.values().map(|it| it.passed.len() + it.closed.len() + it.changed.len()).sum()
+    }
+}
+
+/// The entries that wait, some at a time; their ids.
+fn push_entries(
+    link: &Link,
+    batch: &mut Batch,
+    key: &str,
+    trail: &mut ShardTrail,
+    window: Duration,
+) -> Vec<u64> {
+    let oldest = trail.trim(Instant::now(), window);
+    let (mut from, mut ends) = (trail.told, Vec::new());
+    while ends.len() < ENTRIES_AT_ONCE
+        && let Some((end, text)) = trail.entry(ends.len() * STEPS_MAX)
+    {
+        let mut add = redis::cmd("XADD");
+        add.arg(key).arg("MINID").arg(format!("{oldest}-0")).arg(format!("{end}-0"));
+        batch.push(link, key, add.arg("f").arg(from).arg("s").arg(text).take());
+        from = end;
+        ends.push(end);
+    }
+    ends
+}
+
+fn push_passed(link: &Link, batch: &mut Batch, key: &str, trail: &ShardTrail, rooms: &[Arc<str>]) {
+    for some in rooms.chunks(STEPS_MAX) {
+        let mut set = redis::cmd("HSET");
+        set.arg(key);
+        for room in some {
+            let (position, seq) = trail.passed.get(room).copied().unwrap_or_default();
+            set.arg(&**room).arg(format!("{position}:{seq}"));
+        }
+        batch.push(link, key, set);
+    }
+}
+
+/// Whether an answer is an error, but for that of an entry which is there already: the link broke
+/// before its answer came.
+fn is_refusal(answer: &redis::Value) -> bool {
+    let redis::Value::ServerError(error) = answer else { return false };
+    !error.details().is_some_and(|it| it.contains("equal or smaller"))
+}
+
+/// A room's last message passed, as `passed` has it: position and `seq`.
+pub(super) fn read_passed(value: &redis::Value) -> Option<(u64, u64)> {
+    let text: String = read(value)?;
+    let (position, seq) = text.split_once(':')?;
+    Some((position.parse().ok()?, seq.parse().ok()?))
+}

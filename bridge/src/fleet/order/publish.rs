@@ -1,0 +1,456 @@
+//! The outbox: messages on their way into Redis, in their order.
+//!
+//! Pipelines follow one another without waiting, a few at a time; answers are taken in order. What
+//! a broken link leaves unanswered is sent again in the same order, and the script recognises what
+//! had arrived. No message overtakes one of its room: each names the one before that is still
+//! unanswered, and the script refuses it if that is missing. Only Redis's own well-formed answer
+//! counts as success; what has waited for too long is refused and dropped.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::flight::Flights;
+use super::script::{Publish, Terms};
+use super::wire;
+use super::{Link, LinkError, Ordered, Orders};
+use crate::fleet::link::{Refusal, together};
+use crate::fleet::now_us;
+use crate::message::{Draft, Message};
+use crate::port::Ticket;
+
+/// Messages in one pipeline, their bytes, and pipelines that wait for answers at a time.
+const PIPELINE_MESSAGES_MAX: usize = 512;
+const PIPELINE_BYTES_MAX: usize = 4 << 20;
+const PIPELINES_MAX: usize = 3;
+
+/// How long a message waits for Redis.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message to be published.
+pub(super) struct Item {
+    pub(super) shard: u16,
+    pub(super) ticket: Ticket,
+    pub(super) room: Arc<str>,
+    pub(super) id: Box<str>,
+    pub(super) at_ms: u64,
+    pub(super) draft: Draft,
+    pub(super) floor: u64,
+    record: Vec<u8>,
+    /// The key under which its repetition is recognised.
+    sent: String,
+    since: Instant,
+    /// How many were sent before it, over this link.
+    number: u64,
+}
+
+/// Messages of a room that are under way.
+#[derive(Default)]
+struct Flying {
+    count: usize,
+    /// The last one's [`Item::sent`].
+    last: String,
+    number: u64,
+    /// One was refused: those behind it, up to this one, will be found to lack it.
+    refused_to: u64,
+}
+
+/// What waits for Redis.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Not sent yet.
+    waiting: VecDeque<Item>,
+    /// Pipelines under way, the first first.
+    flight: VecDeque<Vec<Item>>,
+    /// Answered so that they must be sent again, once nothing is under way.
+    returned: VecDeque<Item>,
+    flying: HashMap<Arc<str>, Flying>,
+    bytes: usize,
+    count: usize,
+    sent: u64,
+}
+
+/// What has become of a message.
+enum Fate {
+    Given(Ordered, bool),
+    Refused,
+    Again,
+}
+
+impl Item {
+    fn weight(&self) -> usize {
+        self.record.len() + self.sent.len() + self.id.len()
+    }
+}
+
+impl Outbox {
+    fn push(&mut self, item: Item) {
+        self.bytes += item.weight();
+        self.count += 1;
+        self.waiting.push_back(item);
+    }
+
+    fn forget(&mut self, item: &Item) {
+        self.bytes -= item.weight();
+        self.count -= 1;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Nothing is under way any more: what was, is sent again first.
+    pub(super) fn rewind(&mut self) {
+        let unanswered = mem::take(&mut self.flight).into_iter().flatten();
+        let mut again: VecDeque<Item> = mem::take(&mut self.returned);
+        again.extend(unanswered);
+        again.append(&mut self.waiting);
+        self.waiting = again;
+        self.flying.clear();
+    }
+
+    /// Takes out what has waited for too long.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Item> {
+        let mut overdue = Vec::new();
+        while self.waiting.front().is_some_and(|item| item.since + PATIENCE <= now)
+            && let Some(item) = self.waiting.pop_front()
+        {
+            self.forget(&item);
+            overdue.push(item);
+        }
+        overdue
+    }
+
+    /// Starts the next pipeline: its messages now stand at the end of `flight`.
+    fn take_pipeline(&mut self) -> usize {
+        let (mut count, mut bytes) = (0, 0);
+        while count < self.waiting.len().min(PIPELINE_MESSAGES_MAX)
+            && (count == 0 || bytes + self.waiting[count].weight() <= PIPELINE_BYTES_MAX)
+        {
+            bytes += self.waiting[count].weight();
+            count += 1;
+        }
+        let items = self.waiting.drain(..count).collect();
+        self.flight.push_back(items);
+        count
+    }
+}
+
+type Answers = Result<Vec<Value>, LinkError>;
+
+impl Orders {
+    /// Puts a message into the outbox.
+    pub(super) fn post(&self, mut item: Item) {
+        let keys = &self.office.keys;
+        item.record = wire::record(item.at_ms, &item.draft);
+        item.sent = match &item.draft.client_id {
+            Some(id) => keys.sent(&item.room, &format!("c:{id}")),
+            None => keys.sent(&item.room, &format!("m:{}", item.id)),
+        };
+        if wire::is_plain(&item.id) && item.floor < wire::SEQ_MAX {
+            self.outbox.borrow_mut().push(item);
+        } else {
+            self.refuse(&item);
+        }
+    }
+
+    fn refuse(&self, item: &Item) {
+        self.stats().refused.fetch_add(1, Relaxed);
+        self.tell(item.shard, Ordered::Refused { ticket: item.ticket });
+    }
+
+    /// Refuses what has waited for too long.
+    pub(super) fn refuse_overdue(&self) {
+        let overdue = self.outbox.borrow_mut().take_overdue(Instant::now());
+        if !overdue.is_empty() {
+            warn!(count = overdue.len(), "messages have waited for Redis for too long");
+        }
+        overdue.iter().for_each(|item| self.refuse(item));
+        self.count_outbox();
+    }
+
+    pub(super) fn count_outbox(&self) {
+        let outbox = self.outbox.borrow();
+        self.stats().outbox_messages.store(outbox.count as u64, Relaxed);
+        self.stats().outbox_bytes.store(outbox.bytes as u64, Relaxed);
+    }
+
+    /// Takes orders and publishes until the link ends.
+    pub(super) async fn publish(&self, link: &Rc<Link>) -> Result<(), LinkError> {
+        let mut flights: Flights<'_, Answers> = Flights::new();
+        let mut orders = Vec::new();
+        loop {
+            while let Some(commands) = self.next_pipeline(link, flights.len()) {
+                let link = Rc::clone(link);
+                flights.push(Box::pin(async move { send_all(&link, commands).await }));
+            }
+            self.count_outbox();
+            self.wake();
+            let turn = poll_fn(|context| {
+                // Orders first: what they ask goes into the next pipeline.
+                let taken = self.orders.borrow_mut().poll_recv_many(context, &mut orders, 1024);
+                if flights.len() > 0
+                    && let Poll::Ready(answers) = flights.poll_next(context)
+                {
+                    return Poll::Ready(Some(answers));
+                }
+                if matches!(taken, Poll::Ready(count) if count > 0) {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            });
+            let answers = turn.await;
+            self.take_orders(&mut orders);
+            if let Some(answers) = answers {
+                self.on_answers(link, answers?)?;
+            }
+            let must_load = {
+                let outbox = self.outbox.borrow();
+                !outbox.returned.is_empty() && flights.len() == 0
+            };
+            if must_load {
+                for node in 0..link.nodes_count() {
+                    self.load_scripts(link, node).await?;
+                }
+                self.outbox.borrow_mut().rewind();
+            }
+        }
+    }
+
+    /// The commands of the next pipeline with the node of each, if one may be sent.
+    fn next_pipeline(&self, link: &Link, under_way: usize) -> Option<Vec<(usize, Cmd)>> {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.waiting.is_empty() || !outbox.returned.is_empty() || under_way >= PIPELINES_MAX {
+            return None;
+        }
+        // A pipeline is worth filling while others are on their way.
+        if under_way >= 2 && outbox.waiting.len() < PIPELINE_MESSAGES_MAX / 4 {
+            return None;
+        }
+        outbox.take_pipeline();
+        let Outbox { flight, flying, sent, .. } = &mut *outbox;
+        let items = flight.back_mut()?;
+        let number = |item: &mut Item| {
+            *sent += 1;
+            item.number = *sent;
+            self.command(link, item, flying)
+        };
+        Some(items.iter_mut().map(number).collect())
+    }
+
+    fn command(
+        &self,
+        link: &Link,
+        item: &Item,
+        flying: &mut HashMap<Arc<str>, Flying>,
+    ) -> (usize, Cmd) {
+        let (keys, plan) = (&self.office.keys, &self.office.plan);
+        let before = flying.entry(Arc::clone(&item.room)).or_default();
+        let known = self.rooms.borrow().map.get(&item.room).map_or(0, |room| room.course.floor());
+        let meta = keys.meta(&item.room);
+        let publish = Publish {
+            meta: &meta,
+            stream: &keys.stream(&item.room),
+            sent: &item.sent,
+            // A refused one is not waited for.
+            after: (before.count > 0 && before.refused_to < before.number)
+                .then_some(before.last.as_str()),
+            channel: &keys.events(&item.room),
+            epoch: wire::random_epoch(),
+            floor: item.floor.max(known).min(wire::SEQ_MAX),
+            id: &item.id,
+            record: &item.record,
+            at_ms: item.at_ms,
+            at_us: now_us(),
+        };
+        let terms = Terms {
+            history_size: plan.history_size,
+            history_ttl_ms: plan.history_ttl_ms,
+            by_client: item.draft.client_id.is_some(),
+            verb: self.verb(link),
+        };
+        let cmd = self.scripts.publish(&publish, &terms);
+        before.count += 1;
+        before.number = item.number;
+        before.last.clone_from(&item.sent);
+        (link.node_of(&meta), cmd)
+    }
+
+    /// Takes the answers to the first pipeline under way.
+    fn on_answers(&self, link: &Link, answers: Vec<Value>) -> Result<(), LinkError> {
+        let Some(items) = self.outbox.borrow_mut().flight.pop_front() else { return Ok(()) };
+        let complete = answers.len() == items.len();
+        let mut lost = (!complete).then(|| "an answer is missing".to_owned());
+        let mut answers = answers.into_iter();
+        let mut took = Vec::with_capacity(items.len());
+        for item in items {
+            let fate = match answers.next().filter(|_| lost.is_none()) {
+                Some(answer) => self.fate(&item, &answer).unwrap_or_else(|why| {
+                    lost = Some(why);
+                    Fate::Again
+                }),
+                None => Fate::Again,
+            };
+            let fate = self.land(&item, fate);
+            match fate {
+                Fate::Again => self.outbox.borrow_mut().returned.push_back(item),
+                Fate::Refused => {
+                    self.outbox.borrow_mut().forget(&item);
+                    self.refuse(&item);
+                }
+                Fate::Given(ordered, repeated) => {
+                    self.outbox.borrow_mut().forget(&item);
+                    took.push(item.since.elapsed());
+                    self.stats().published.fetch_add(1, Relaxed);
+                    self.stats().duplicates.fetch_add(u64::from(repeated), Relaxed);
+                    self.tell(item.shard, ordered);
+                }
+            }
+        }
+        if let Ok(mut histogram) = self.stats().publish_us.lock() {
+            took.iter().for_each(|time| histogram.saturating_record(time.as_micros() as u64));
+        }
+        lost.map_or(Ok(()), |why| Err(self.give_up(link, &why)))
+    }
+
+    /// Counts a message as answered; those behind one that was refused share its fate.
+    fn land(&self, item: &Item, fate: Fate) -> Fate {
+        let mut outbox = self.outbox.borrow_mut();
+        let Some(flying) = outbox.flying.get_mut(&item.room) else { return fate };
+        let fate = match fate {
+            Fate::Again if item.number <= flying.refused_to => Fate::Refused,
+            fate => fate,
+        };
+        if matches!(fate, Fate::Refused) {
+            flying.refused_to = flying.number;
+        }
+        flying.count = flying.count.saturating_sub(1);
+        if flying.count == 0 {
+            outbox.flying.remove(&item.room);
+        }
+        fate
+    }
+
+    /// What an answer means for a message; `Err`: the link must go.
+    fn fate(&self, item: &Item, answer: &Value) -> Result<Fate, String> {
+        match Refusal::of(answer) {
+            Some(Refusal::NoScript) => return Ok(Fate::Again),
+            Some(Refusal::Refused(why)) => {
+                debug!(room = &*item.room, why, "Redis refuses a message");
+                return Ok(Fate::Refused);
+            }
+            None => {}
+        }
+        let given = self.given(item, answer);
+        given.ok_or_else(|| format!("a publish was answered strangely: {answer:?}"))
+    }
+
+    fn given(&self, item: &Item, answer: &Value) -> Option<Fate> {
+        let Value::Array(values) = answer else { return None };
+        let (kind, values) = values.split_first()?;
+        let (room, ticket) = (Arc::clone(&item.room), item.ticket);
+        let message = |seq| Message {
+            id: item.id.clone(),
+            seq,
+            at_ms: item.at_ms,
+            draft: item.draft.clone(),
+        };
+        match (wire::number(kind)?, values) {
+            (0, [epoch, seq]) => {
+                let epoch = u64::from_str_radix(wire::text(epoch)?, 16).ok()?;
+                let seq = wire::number(seq)?;
+                self.note_given(item, epoch, seq);
+                let message = Arc::new(message(seq));
+                Some(Fate::Given(
+                    Ordered::Published { ticket, room, message, duplicate: false },
+                    false,
+                ))
+            }
+            (1, [epoch, seq, id, at_ms, record]) => {
+                let epoch = u64::from_str_radix(wire::text(epoch)?, 16).ok()?;
+                let (seq, id) = (wire::number(seq)?, wire::text(id)?);
+                // Of the same message when the link was lost before its answer came.
+                let duplicate = *id != *item.id;
+                if !duplicate {
+                    self.note_given(item, epoch, seq);
+                }
+                let first = wire::bytes(record).and_then(|it| wire::message(id, seq, it));
+                let at_ms = wire::number(at_ms)?;
+                let message = Arc::new(first.unwrap_or_else(|| Message {
+                    id: id.into(),
+                    at_ms,
+                    ..message(seq)
+                }));
+                Some(Fate::Given(Ordered::Published { ticket, room, message, duplicate }, true))
+            }
+            (2, []) => Some(Fate::Again),
+            _ => None,
+        }
+    }
+
+    /// The room's continuity must not pass over this number without this message.
+    fn note_given(&self, item: &Item, epoch: wire::Epoch, seq: u64) {
+        if let Some(room) = self.rooms.borrow_mut().map.get_mut(&item.room) {
+            room.course.note_given(epoch, seq, &item.id);
+        }
+    }
+
+    /// Loads the scripts at a node.
+    pub(super) async fn load_scripts(&self, link: &Link, node: usize) -> Result<(), LinkError> {
+        for answer in link.send(node, &self.scripts.loading()).await? {
+            if let Some(refused) = Refusal::of(&answer) {
+                return Err(self.give_up(link, &format!("scripts are refused: {refused:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Item {
+    /// A message as it comes from a shard.
+    pub(super) fn new(
+        from: (u16, Ticket),
+        room: Arc<str>,
+        named: (Box<str>, u64),
+        draft: Draft,
+        floor: u64,
+    ) -> Self {
+        let ((shard, ticket), (id, at_ms)) = (from, named);
+        let (record, sent, since) = (Vec::new(), String::new(), Instant::now());
+        Self { shard, ticket, room, id, at_ms, draft, floor, record, sent, since, number: 0 }
+    }
+}
+
+/// Sends each command to its node and brings the answers into the commands' order.
+async fn send_all(link: &Rc<Link>, commands: Vec<(usize, Cmd)>) -> Answers {
+    let count = commands.len();
+    let mut nodes: Vec<(Vec<usize>, Vec<Cmd>)> = Vec::new();
+    nodes.resize_with(link.nodes_count(), Default::default);
+    for (place, (node, command)) in commands.into_iter().enumerate() {
+        let Some((places, commands)) = nodes.get_mut(node) else { continue };
+        places.push(place);
+        commands.push(command);
+    }
+    let sends = nodes.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
+    let sends = sends.map(|(node, (places, commands))| {
+        Box::pin(async move { Ok((places, link.send(node, &commands).await?)) }) as _
+    });
+    let mut ordered = vec![Value::Nil; count];
+    for answered in together::<Result<(Vec<usize>, Vec<Value>), LinkError>>(sends).await {
+        let (places, answers) = answered?;
+        for (place, answer) in places.into_iter().zip(answers) {
+            ordered[place] = answer;
+        }
+    }
+    Ok(ordered)
+}
