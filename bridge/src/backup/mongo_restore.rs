@@ -6,10 +6,12 @@
 //! again with `--force`. Nothing here can tell whether an engine runs: the operator stops them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::WriteConcern;
 use mongodb::{Collection, Database};
+use tokio::time::sleep;
 
 use super::bson_file::{self, Reader};
 use super::mongo::{COLLECTIONS, Target, connect, documents_file, metadata_file, wait};
@@ -18,6 +20,9 @@ use super::{BackupError, Manifest, Return, Say, folder};
 const BATCH_DOCUMENTS_MAX: usize = 1000;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 const METADATA_BYTES_MAX: u64 = 1 << 20;
+
+/// How long what a run had sent that was cut off may still be on its way.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Where a collection is put together.
 fn aside(name: &str) -> String {
@@ -87,7 +92,13 @@ pub(super) fn put(
             )));
         }
         for name in &names {
-            if let Err(error) = build(&target.db, from, manifest, name).await {
+            let mut built = build(&target.db, from, manifest, name).await;
+            if built.is_err() {
+                // What a run that was cut off had sent may have arrived meanwhile.
+                sleep(SETTLED).await;
+                built = build(&target.db, from, manifest, name).await;
+            }
+            if let Err(error) = built {
                 clear(&target.db, &names).await;
                 return Err(error);
             }
