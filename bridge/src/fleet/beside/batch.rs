@@ -4,13 +4,9 @@
 //! different nodes side by side. A node that has lost the scripts gets them again and goes on where
 //! it stopped: every script here can be repeated.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
-
 use redis::{Cmd, FromRedisValue, Script, ServerErrorKind, Value, cmd, from_redis_value_ref};
 
-use crate::fleet::link::{Link, LinkError};
+use crate::fleet::link::{Link, LinkError, together};
 
 /// Commands sent to a node at once.
 const PIPELINE_MAX: usize = 512;
@@ -123,7 +119,7 @@ impl Batch {
         }
         let parts = by_node.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let sends = parts.map(|(node, part)| send_part(link, scripts, node, part));
-        for part in all(sends.collect()).await {
+        for part in together(sends).await {
             for (index, answer) in part? {
                 answers[index] = answer;
             }
@@ -183,26 +179,6 @@ async fn send_chunk(
 fn is_no_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error)
         if error.kind() == Some(ServerErrorKind::NoScript))
-}
-
-/// Waits for all.
-pub(super) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
-    let mut done: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut is_over = true;
-        for (future, done) in running.iter_mut().zip(&mut done) {
-            if done.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(output) => *done = Some(output),
-                    Poll::Pending => is_over = false,
-                }
-            }
-        }
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }
 
 /// An answer as a type, `None` if it is another or an error.

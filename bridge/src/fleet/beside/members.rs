@@ -19,7 +19,7 @@ use super::desk::Desk;
 use super::events::{self, Event};
 use super::verb;
 use crate::fleet::keys::partition;
-use crate::fleet::link::{Link, LinkError};
+use crate::fleet::link::{Link, LinkError, together};
 use crate::fleet::words::{HostId, News, Word};
 
 /// Members who left while there was no link and who are remembered one by one. If there are more,
@@ -363,7 +363,7 @@ impl Desk {
                 }
                 Ok(())
             });
-            super::batch::all(reads.collect()).await.into_iter().collect::<Result<(), _>>()?;
+            together(reads).await.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
     }

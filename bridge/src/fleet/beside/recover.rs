@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use redis::Value;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::batch::{Batch, all, read};
+use super::batch::{Batch, read};
 use super::desk::Desk;
 use super::sessions::{TAKEN_TTL, taken};
 use super::track::{Has, Told, Track, place, replayed};
 use super::trail::{Steps, WHOLE, read_passed};
-use crate::fleet::link::{Link, LinkError};
+use crate::fleet::link::{Link, LinkError, together};
 use crate::fleet::order::read_page;
 use crate::fleet::words::{HostId, News, Offset, Recovered, Session, room_tag};
 use crate::message::Range;
@@ -150,7 +150,7 @@ impl Desk {
             read_page(link, &self.office.keys, &stay.room, range)
         });
         let (mut missed, mut left) = (Vec::new(), (MESSAGES_MAX, BYTES_MAX));
-        for ((has, is_sure), page) in places.iter().zip(all(pages.collect()).await) {
+        for ((has, is_sure), page) in places.iter().zip(together(pages).await) {
             let Some(page) = page?.filter(|page| page.complete) else { return Ok(Try::Gone) };
             if page.last_seq > *has && !is_sure {
                 return Ok(Try::Again);

@@ -294,9 +294,8 @@ impl Link {
             }
         }
         let nodes = nodes.into_iter().enumerate().filter(|(_, its)| !its.is_empty());
-        let changes =
-            nodes.map(|(node, its)| Box::pin(self.change_at(node, its, (word, is_sharded))) as _);
-        together::<Result<(), LinkError>>(changes).await.into_iter().collect()
+        let changes = nodes.map(|(node, its)| self.change_at(node, its, (word, is_sharded)));
+        together(changes).await.into_iter().collect()
     }
 
     /// The same at one node.

@@ -1,15 +1,11 @@
 //! Futures that run side by side in one task.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::task::Poll;
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-
 /// Runs all futures, which are first polled in their order, and returns what each has to say.
-pub(crate) async fn together<'a, T>(futures: impl IntoIterator<Item = Boxed<'a, T>>) -> Vec<T> {
-    let mut running: Vec<(Boxed<'a, T>, Option<T>)> =
-        futures.into_iter().map(|future| (future, None)).collect();
+pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {
         let mut ready = true;
         for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {

@@ -81,11 +81,8 @@ impl Orders {
             let began = Instant::now();
             let word = format!("{:016x}", wire::random_epoch());
             *self.probe.expected.borrow_mut() = (word.clone(), channels.clone());
-            let asked = channels
-                .iter()
-                .map(|channel| Box::pin(self.publish_probe(link, channel, &word)) as _);
-            let asked: Vec<Result<(), LinkError>> = together(asked).await;
-            asked.into_iter().collect::<Result<(), _>>()?;
+            let asked = channels.iter().map(|channel| self.publish_probe(link, channel, &word));
+            together(asked).await.into_iter().collect::<Result<(), _>>()?;
             if !self.echo_comes().await {
                 self.stats().is_fresh.store(false, Relaxed);
                 return Err(self.give_up(link, "what is published does not come back"));

@@ -442,11 +442,11 @@ async fn send_all(link: &Rc<Link>, commands: Vec<(usize, Cmd)>) -> Answers {
         commands.push(command);
     }
     let sends = nodes.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
-    let sends = sends.map(|(node, (places, commands))| {
-        Box::pin(async move { Ok((places, link.send(node, &commands).await?)) }) as _
+    let sends = sends.map(|(node, (places, commands))| async move {
+        Ok::<_, LinkError>((places, link.send(node, &commands).await?))
     });
     let mut ordered = vec![Value::Nil; count];
-    for answered in together::<Result<(Vec<usize>, Vec<Value>), LinkError>>(sends).await {
+    for answered in together(sends).await {
         let (places, answers) = answered?;
         for (place, answer) in places.into_iter().zip(answers) {
             ordered[place] = answer;

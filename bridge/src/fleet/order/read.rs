@@ -91,8 +91,7 @@ impl Orders {
                 self.reads_due.notified().await;
                 continue;
             }
-            let reads = wanted.iter().map(|it| Box::pin(self.read(link, it)) as _);
-            let found: Vec<Result<Ordered, LinkError>> = together(reads).await;
+            let found = together(wanted.iter().map(|it| self.read(link, it))).await;
             // What a lost link leaves unanswered is asked again over the next one.
             let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
             self.reads.borrow_mut().under_way.clear();

@@ -121,11 +121,8 @@ impl Orders {
                 its.push(key);
             }
         }
-        let reads = nodes
-            .iter()
-            .enumerate()
-            .map(|(node, its)| Box::pin(self.read_node(link, node, its)) as _);
-        together::<Result<(), LinkError>>(reads).await.into_iter().collect()
+        let reads = nodes.iter().enumerate().map(|(node, its)| self.read_node(link, node, its));
+        together(reads).await.into_iter().collect()
     }
 
     /// Reads rooms of one node, some pipelines at a time.

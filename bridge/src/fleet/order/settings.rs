@@ -89,8 +89,7 @@ impl Orders {
             }
             let mut refused = false;
             for some in rooms.chunks(SIDE_BY_SIDE) {
-                let told = some.iter().map(|room| Box::pin(self.tell_one(link, room)) as _);
-                for told in together::<Result<bool, LinkError>>(told).await {
+                for told in together(some.iter().map(|room| self.tell_one(link, room))).await {
                     refused |= !told?;
                 }
             }

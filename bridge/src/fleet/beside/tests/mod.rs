@@ -73,6 +73,20 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A fleet's host of this number.
+fn plan(url: &str, number: HostId) -> FleetPlan {
+    FleetPlan {
+        target: Target::parse(url).expect("a target"),
+        prefix: "t:".into(),
+        host: number,
+        pool_size: 1,
+        history_size: 100,
+        history_ttl_ms: 60_000,
+        recovery_window_ms: WINDOW_MS,
+        adapter: Adapter::Off,
+    }
+}
+
 impl Host {
     /// Starts one that hears of some rooms, and waits until it is connected.
     async fn start(url: &str, number: HostId, rooms: &[&str]) -> Self {
@@ -95,16 +109,7 @@ impl Host {
     }
 
     fn prepare(url: &str, number: HostId, rooms: &[&str]) -> Self {
-        let plan = FleetPlan {
-            target: Target::parse(url).expect("a target"),
-            prefix: "t:".into(),
-            host: number,
-            pool_size: 1,
-            history_size: 100,
-            history_ttl_ms: 60_000,
-            recovery_window_ms: WINDOW_MS,
-            adapter: Adapter::Off,
-        };
+        let plan = plan(url, number);
         let (orders, _) = unbounded_channel();
         let (casts, _) = unbounded_channel();
         let (words, told) = unbounded_channel();

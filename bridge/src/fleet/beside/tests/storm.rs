@@ -38,17 +38,7 @@ struct Place {
 
 impl Place {
     fn start(url: &str, number: HostId) -> Self {
-        let plan = FleetPlan {
-            target: Target::parse(url).expect("a target"),
-            prefix: "t:".into(),
-            host: number,
-            pool_size: 1,
-            history_size: 100,
-            history_ttl_ms: 60_000,
-            recovery_window_ms: WINDOW_MS,
-            adapter: Adapter::Off,
-        };
-        let (fleet, mut lines) = Fleet::start(plan, 1).expect("a thread");
+        let (fleet, mut lines) = Fleet::start(plan(url, number), 1).expect("a thread");
         let line = lines.pop().expect("a line");
         Self { number, fleet, line, homes: BTreeMap::new(), next_id: 0 }
     }
