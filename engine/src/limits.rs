@@ -196,6 +196,8 @@ pub const RETURN_TRIES_MAX: u32 = 5;
 /// How long one who comes back may wait for what it lacks, or for a room to come as far as it has,
 /// in milliseconds; then it comes in all the same, and is told that it may have missed something.
 pub const RETURN_WAIT_MS: u64 = 5_000;
+/// Requests of one who waits so that are kept until it is in; more are answered before.
+pub const RETURN_REQUESTS_MAX: usize = 64;
 /// Members that rosters may tell a shard in one turn, about: after an outage all rooms are told at
 /// once, and each member is parsed.
 pub const ROSTER_MEMBERS_PER_TURN: usize = 10_000;

@@ -3,11 +3,12 @@ ended meanwhile, and not kept out of a full room by the place it had on the host
 """
 
 import json
+import threading
 import time
 
 import pytest
 from engine import eventually
-from fleet.hosts import members
+from fleet.hosts import agree, members
 from fleet.redis import have_redis
 from fleet.world import World
 from plain import Plain
@@ -42,7 +43,32 @@ def test_nobody_is_connected_in_a_session_that_has_ended(world):
         with back(world, 2, bob) as again:
             assert again.pid == bob.pid, "its session was given back"
             assert again.bodies() == [1]
-            assert again.sid in members(world.hosts[2], ROOM)
+            agree(world.hosts, ROOM, {ann.sid, eve.sid, again.sid})
+
+
+def test_what_is_said_on_the_way_back_waits_until_it_is_in(world):
+    with Plain(world.hosts[0].port, "ann") as ann, Plain(world.hosts[1].port, "eve") as eve:
+        for it in (ann, eve):
+            it.ok("join", {"room": ROOM})
+        bob = comes(world)
+        says(ann, "read")
+        bob.until("read")
+        bob.cut()
+        # It is told of what its room there has not heard yet, and cannot be in before that.
+        world.proxies[1].blackhole(lambda it: it.is_push)
+        says(ann, 1)
+        with back(world, 1, bob) as again:
+            assert again.pid == bob.pid, f"it is new: {again.reply}"
+            assert again.bodies() == [1]
+            healing = threading.Timer(0.5, world.proxies[1].heal)
+            healing.start()
+            again.ok("message", {"room": ROOM, "body": 2})
+            healing.join()
+            assert 1 in eve.bodies(ROOM), "it was in before its room had heard"
+            again.until(2)
+            assert again.bodies() == [1, 2]
+            assert "resync" not in [name for name, _ in again.after]
+            agree(world.hosts, ROOM, {ann.sid, eve.sid, again.sid})
 
 
 def test_a_full_room_takes_its_members_back(world):

@@ -33,7 +33,7 @@ pub(super) fn on_request(
     from: Sid,
     ack: Option<u64>,
 ) -> Result<(), Error> {
-    if room.member(from).is_none() && !room.awaits(from) {
+    if room.member(from).is_none() {
         return Err(Error::NotInRoom);
     }
     room.dismiss(chat, from);

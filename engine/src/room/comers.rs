@@ -2,7 +2,8 @@
 //!
 //! One is admitted when it has all that the room has delivered here, so that nothing later can
 //! overtake what it missed. Until then it waits: for the messages it lacks, or for the room to come
-//! as far here as it has been told elsewhere.
+//! as far here as it has been told elsewhere. What it asks for meanwhile waits with it, since it has
+//! been told that it is in.
 //!
 //! Invariants: nobody waits longer than [`RETURN_WAIT_MS`]; whoever comes in without having been
 //! told everything is told so; who leaves or joins meanwhile waits no longer.
@@ -19,7 +20,7 @@ use crate::app::{App, Envelope, Outgoing, split_key};
 use crate::clock::Now;
 use crate::codec::Packet;
 use crate::ids::Sid;
-use crate::limits::{RETURN_MESSAGES_MAX, RETURN_TRIES_MAX, RETURN_WAIT_MS};
+use crate::limits::{RETURN_MESSAGES_MAX, RETURN_REQUESTS_MAX, RETURN_TRIES_MAX, RETURN_WAIT_MS};
 
 impl<A: App> Homes<A> {
     /// Lets in who has waited too long.
@@ -33,19 +34,32 @@ impl<A: App> Homes<A> {
 }
 
 impl<A: App> Room<'_, A> {
-    /// Whether a socket is on its way back into the room, without being in.
-    pub fn awaits(&self, sid: Sid) -> bool {
-        self.room.comers.contains_key(&sid)
+    /// Keeps a request of one that is on its way back, who has been told that it is in; gives back
+    /// what is to be answered now.
+    pub(super) fn hold(
+        &mut self,
+        app: &mut A,
+        from: Sid,
+        request: A::Request,
+    ) -> Option<A::Request> {
+        let Some(comer) = self.room.comers.get_mut(&from) else { return Some(request) };
+        if comer.held.len() < RETURN_REQUESTS_MAX {
+            comer.held.push(request);
+            return None;
+        }
+        self.admit_now(app, from);
+        Some(request)
     }
 
     /// A member comes back.
     pub(super) fn on_return(&mut self, app: &mut A, sid: Sid, mut comer: Comer<A>) {
         if self.has_joined(app, sid) {
-            return;
+            return self.answer_held(app, sid, comer.held);
         }
         if self.is_full_for(comer.old) || !self.is_open() {
             self.refuse_return(sid);
-            return app.lost(self, sid);
+            app.lost(self, sid);
+            return self.answer_held(app, sid, comer.held);
         }
         let last_seq = self.room.last_seq;
         if comer.seq == last_seq {
@@ -79,7 +93,7 @@ impl<A: App> Room<'_, A> {
             return;
         };
         if self.has_joined(app, sid) {
-            return;
+            return self.answer_held(app, sid, comer.held);
         }
         if !page.complete || page.partial || comer.tries >= RETURN_TRIES_MAX {
             return self.admit_lost(app, sid, comer);
@@ -118,7 +132,14 @@ impl<A: App> Room<'_, A> {
         }
     }
 
-    /// One that was coming back leaves, or is gone.
+    /// Lets one in that is not to wait any longer, if it does.
+    pub(super) fn admit_now(&mut self, app: &mut A, sid: Sid) {
+        if let Some(comer) = self.room.comers.remove(&sid) {
+            self.admit_lost(app, sid, comer);
+        }
+    }
+
+    /// One that was coming back is gone.
     pub(super) fn forget_comer(&mut self, sid: Sid) {
         if self.room.comers.remove(&sid).is_some() {
             self.refuse_return(sid);
@@ -146,10 +167,11 @@ impl<A: App> Room<'_, A> {
     }
 
     fn admit_lost(&mut self, app: &mut A, sid: Sid, comer: Comer<A>) {
-        if !self.has_joined(app, sid) {
-            app.lost(self, sid);
-            self.admit_comer(app, sid, comer, vec![]);
+        if self.has_joined(app, sid) {
+            return self.answer_held(app, sid, comer.held);
         }
+        app.lost(self, sid);
+        self.admit_comer(app, sid, comer, vec![]);
     }
 
     fn admit_comer(
@@ -159,7 +181,7 @@ impl<A: App> Room<'_, A> {
         comer: Comer<A>,
         messages: Vec<(u64, Packet)>,
     ) {
-        let Comer { mut member, listens, old, .. } = comer;
+        let Comer { mut member, listens, old, held, .. } = comer;
         if let Some(old) = old {
             // It is not in twice. One of this host is told so itself.
             self.on_left_elsewhere(app, old);
@@ -169,5 +191,13 @@ impl<A: App> Room<'_, A> {
         app.moved_in(self, sid);
         let room = Arc::clone(&self.room.name);
         self.out.push((sid.shard(), Envelope::Replay(sid, room, messages)));
+        self.answer_held(app, sid, held);
+    }
+
+    /// What one asked for on its way back, now that it has come, or will not.
+    fn answer_held(&mut self, app: &mut A, sid: Sid, held: Vec<A::Request>) {
+        for request in held {
+            app.request(self, sid, request);
+        }
     }
 }

@@ -146,7 +146,7 @@ impl<A: App> Room<'_, A> {
 
     /// Ends a membership and tells the member's shard. Nothing happens without one.
     pub fn dismiss(&mut self, app: &mut A, sid: Sid) {
-        self.forget_comer(sid);
+        self.admit_now(app, sid);
         let is_in = self.room.members.contains_key(&sid) || self.room.away.contains_key(&sid);
         if is_in && self.is_here(sid) {
             let dismiss = Envelope::Dismiss { room: self.room.id, member: sid };

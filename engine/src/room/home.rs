@@ -103,7 +103,11 @@ impl<A: App> Homes<A> {
         (from, ask, since_ns): Asked<A>,
     ) {
         self.with_room(id, app, out, (now, since_ns), |app, room| match ask {
-            Ask::App(request) => app.request(room, from, request),
+            Ask::App(request) => {
+                if let Some(request) = room.hold(app, from, request) {
+                    app.request(room, from, request);
+                }
+            }
             Ask::Join(member, ack) => room.on_join(app, from, member, ack),
             Ask::Leave(ack) => room.on_leave(app, from, ack),
             Ask::Gone => {
@@ -113,8 +117,7 @@ impl<A: App> Homes<A> {
             Ask::Away => room.on_away(app, from),
             Ask::Back => room.on_back(app, from),
             Ask::Return { member, listens, seq, old } => {
-                let comer = Comer { member, listens, seq, old, tries: 0, until_ms: 0, page: None };
-                room.on_return(app, from, comer);
+                room.on_return(app, from, Comer::new(member, listens, seq, old));
             }
             Ask::Broadcast(packet, audience) => room.spread(audience, packet),
         });

@@ -65,6 +65,14 @@ pub(super) struct Comer<A: App> {
     /// Messages up to this one are being read for it; `None`: it waits for the room to come as far
     /// as it has.
     pub(super) page: Option<(Ticket, u64)>,
+    /// What it asks for meanwhile.
+    pub(super) held: Vec<A::Request>,
+}
+
+impl<A: App> Comer<A> {
+    pub(super) fn new(member: A::Member, listens: bool, seq: u64, old: Option<Sid>) -> Self {
+        Self { member, listens, seq, old, tries: 0, until_ms: 0, page: None, held: Vec::new() }
+    }
 }
 
 /// Whom the bridge's answer is for.
