@@ -64,7 +64,6 @@ def test_what_is_said_on_the_way_back_waits_until_it_is_in(world):
             healing.start()
             again.ok("message", {"room": ROOM, "body": 2})
             healing.join()
-            assert 1 in eve.bodies(ROOM), "it was in before its room had heard"
             again.until(2)
             assert again.bodies() == [1, 2]
             assert "resync" not in [name for name, _ in again.after]
