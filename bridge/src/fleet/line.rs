@@ -30,15 +30,17 @@ impl FromFleet {
     fn weight(&self) -> usize {
         let of = |message: &Message| WEIGHT_MIN + message.held_bytes();
         let of_all = |messages: &[Arc<Message>]| messages.iter().map(|it| of(it)).sum::<usize>();
+        let of_members = |members: &[(Box<str>, Box<str>)]| -> usize {
+            members.iter().map(|(id, member)| id.len() + member.len()).sum()
+        };
         let content = match self {
             Self::Ordered(Ordered::Delivered { message, .. }) => of(message),
             Self::Ordered(Ordered::Opened { found: Some(Joined { messages, .. }), .. })
             | Self::Ordered(Ordered::Broken { messages, .. }) => of_all(messages),
             Self::News(News::Entered { member, .. }) => member.len(),
             Self::News(News::Said { words, .. } | News::Told { words, .. }) => words.len(),
-            Self::News(News::Roster { members, .. }) => {
-                members.iter().map(|(id, member)| id.len() + member.len()).sum()
-            }
+            Self::News(News::Roster { members, .. }) => of_members(members),
+            Self::News(News::Reaped { gone, .. }) => of_members(&gone.members),
             _ => 0,
         };
         WEIGHT_MIN + content

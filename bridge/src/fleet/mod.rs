@@ -44,8 +44,8 @@ pub(crate) use line::FromFleet;
 pub use stats::FleetStats;
 pub use target::Target;
 pub use words::{
-    Cast, CastAnswer, Deed, HostId, News, Offset, Reach, Recovered, Replay, Session, Stay, Word,
-    room_tag,
+    Cast, CastAnswer, Deed, Gone, HostId, News, Offset, Reach, Recovered, Replay, Session, Stay,
+    Word, room_tag,
 };
 pub(crate) use words::{Joined, Order, Ordered};
 

@@ -192,6 +192,16 @@ pub enum News {
         /// The room's key.
         room: Arc<str>,
     },
+    /// Members of a dead host are out of a room, by this host, so that nobody else tells of them:
+    /// for Node servers, whose clients may be in it, whoever has it open. Only where they are
+    /// spoken to. To one shard, whichever it is; of each member once, unless the link ends amid
+    /// it: then not at all.
+    Reaped {
+        /// The room's key.
+        room: Arc<str>,
+        /// Who.
+        gone: Gone,
+    },
     /// Another host's [`Word::Say`].
     Said {
         /// The room's key.
@@ -235,6 +245,17 @@ pub enum News {
         /// `None`: nobody knows this session, or some of what it missed is gone.
         found: Option<Box<Recovered>>,
     },
+}
+
+/// A dead host's members of a room.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Gone {
+    /// Socket id and JSON object of each; no object where they have too many bytes together.
+    pub members: Vec<(Box<str>, Box<str>)>,
+    /// How many more there were: the room is so large that nobody is told who they are.
+    pub unnamed: u64,
+    /// How many members the room has now, on all hosts.
+    pub left: u64,
 }
 
 /// Sockets that a cast reaches: of a namespace, in any of the rooms (none: all), in none of those

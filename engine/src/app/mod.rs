@@ -272,6 +272,16 @@ pub trait App: Sized + 'static {
     /// A member of another host came, or has changed from what was `known`.
     fn entered(&mut self, _room: &mut Room<'_, Self>, _sid: Sid, _known: Option<Self::Member>) {}
 
+    /// Members of a host that died are gone from a room, which may not be open here: what Node
+    /// servers are told. This host alone tells them.
+    fn reaped(&self, _room: &str, _gone: &Reaped<Self::Member>) -> Vec<Packet> {
+        Vec::new()
+    }
+
+    /// Redis did not have these members of this host, and is told of them again: what Node servers
+    /// were told of them may be that they are gone, or nothing.
+    fn restored(&mut self, _room: &mut Room<'_, Self>, _sids: &[Sid]) {}
+
     /// The room's order could not be kept: messages are missing. It goes on after
     /// [`Room::last_seq`].
     fn broken(&mut self, _room: &mut Room<'_, Self>) {}
@@ -300,6 +310,17 @@ pub trait App: Sized + 'static {
     fn describe(&self, room: &Room<'_, Self>, _detail: Detail) -> Value {
         serde_json::json!({"id": room.name(), "participants": room.member_count()})
     }
+}
+
+/// Those who went with a host that died, in a room that had them.
+#[derive(Clone, Debug)]
+pub struct Reaped<M> {
+    /// Who, and what each was where that is known.
+    pub members: Vec<(Sid, Option<M>)>,
+    /// How many there were, if more than those.
+    pub count: usize,
+    /// How many are in the room now, on all hosts.
+    pub left: usize,
 }
 
 /// A message without events in it.

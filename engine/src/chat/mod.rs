@@ -27,7 +27,7 @@ use serde_json::Value;
 use throng_bridge::{Draft, Message, Page, Users};
 use throng_protocol::json::depth_within;
 
-use crate::app::{Answer, App, Detail, Event, Handshake, Refusal, Room, Socket};
+use crate::app::{Answer, App, Detail, Event, Handshake, Reaped, Refusal, Room, Socket};
 use crate::codec::Packet;
 use crate::config::Config;
 use crate::ids::Sid;
@@ -291,6 +291,21 @@ impl App for Chat {
         }
         if known.is_none_or(|known| known.metadata != member.metadata) {
             presence::on_changed(self, room, sid, !had);
+        }
+    }
+
+    fn reaped(&self, room: &str, gone: &Reaped<Participant>) -> Vec<Packet> {
+        let stopped = gone.members.iter().filter_map(|(sid, member)| {
+            let member = member.as_ref().filter(|it| it.sharing)?;
+            Some(screen::packet(room, (*sid, &member.identity), false))
+        });
+        stopped.chain(presence::reaped(room, gone)).collect()
+    }
+
+    fn restored(&mut self, room: &mut Room<'_, Self>, sids: &[Sid]) {
+        if room.speaks_to_nodes() {
+            presence::tell_nodes_again(room, sids);
+            screen::tell_nodes_again(room, sids);
         }
     }
 

@@ -4,8 +4,8 @@
 
 use super::json::{push_number, push_string};
 use super::participants::push_participants;
-use super::{Chat, ChatRoomRef};
-use crate::app::Audience;
+use super::{Chat, ChatRoomRef, Participant};
+use crate::app::{Audience, Reaped};
 use crate::codec::Packet;
 use crate::ids::Sid;
 use crate::limits::{PRESENCE_COUNT_INTERVAL_MS, PRESENCE_DETAIL_MAX};
@@ -69,6 +69,7 @@ fn schedule(chat: &Chat, room: ChatRoomRef<'_, '_>) {
 }
 
 /// Tells what has gathered: this host's members of everybody, Node servers of this host's members.
+/// Those of a host that died tells who removes them ([`reaped`]).
 pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
     let changes = std::mem::take(&mut room.state_mut().changes);
     if !changes.pending {
@@ -88,25 +89,66 @@ pub(super) fn announce(room: ChatRoomRef<'_, '_>) {
     }
 }
 
+/// Tells Node servers of members of this host, who may have been told that they are gone, or
+/// nothing. A large room's count they get with its next change.
+pub(super) fn tell_nodes_again(room: ChatRoomRef<'_, '_>, sids: &[Sid]) {
+    if !is_detailed(room) {
+        return;
+    }
+    let told_soon = &room.state().changes.joined;
+    let joined = sids.iter().filter(|sid| !told_soon.contains(sid)).copied().collect();
+    if let Some(packet) = packet(room, &Changes { joined, ..Changes::default() }) {
+        room.tell_nodes(Audience::All, &packet);
+    }
+}
+
+/// What Node servers are told of members that a dead host had. The count of a room that is large
+/// still is told by a host with members in it.
+pub(super) fn reaped(room: &str, gone: &Reaped<Participant>) -> Option<Packet> {
+    let is_detailed = gone.count + gone.left <= PRESENCE_DETAIL_MAX;
+    if !is_detailed && gone.left > PRESENCE_DETAIL_MAX {
+        return None;
+    }
+    let mut out = begin(room);
+    if is_detailed {
+        let left: Vec<Sid> = gone.members.iter().map(|(sid, _)| *sid).collect();
+        push_left(&mut out, &left);
+    }
+    Some(end(out, gone.left))
+}
+
 /// The event `presence`, if there is anything to tell.
 fn packet(room: ChatRoomRef<'_, '_>, changes: &Changes) -> Option<Packet> {
-    let mut out = String::from(r#"{"room":"#);
-    push_string(&mut out, room.name());
+    let mut out = begin(room.name());
     if is_detailed(room) {
         if changes.is_empty() {
             return None;
         }
         push_members(room, &mut out, "joined", &changes.joined);
-        if !changes.left.is_empty() {
-            out.push_str(r#","left":"#);
-            super::participants::Sharing(&changes.left).push_json(&mut out);
-        }
+        push_left(&mut out, &changes.left);
         push_members(room, &mut out, "updated", &changes.updated);
     }
+    Some(end(out, room.member_count()))
+}
+
+fn begin(room: &str) -> String {
+    let mut out = String::from(r#"{"room":"#);
+    push_string(&mut out, room);
+    out
+}
+
+fn end(mut out: String, count: usize) -> Packet {
     out.push_str(r#","count":"#);
-    push_number(&mut out, room.member_count() as u64);
+    push_number(&mut out, count as u64);
     out.push('}');
-    Some(Packet::event("presence", &out))
+    Packet::event("presence", &out)
+}
+
+fn push_left(out: &mut String, sids: &[Sid]) {
+    if !sids.is_empty() {
+        out.push_str(r#","left":"#);
+        super::participants::Sharing(sids).push_json(out);
+    }
 }
 
 fn push_members(room: ChatRoomRef<'_, '_>, out: &mut String, key: &str, sids: &[Sid]) {

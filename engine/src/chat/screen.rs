@@ -63,9 +63,23 @@ pub(super) fn stop(room: ChatRoomRef<'_, '_>, sid: Sid, member: &Participant) {
     tell(room, sid, &member.identity, false);
 }
 
+/// Of those who share, Node servers may have been told that they are gone.
+pub(super) fn tell_nodes_again(room: ChatRoomRef<'_, '_>, sids: &[Sid]) {
+    for &sid in sids {
+        let Some(member) = room.member(sid).filter(|it| it.sharing) else { continue };
+        let packet = packet(room.name(), (sid, &member.identity), true);
+        room.tell_nodes(Audience::Except(sid), &packet);
+    }
+}
+
+/// What the room is told of one who has begun or ended to share.
+pub(super) fn packet(room: &str, from: (Sid, &Identity), sharing: bool) -> Packet {
+    flag_packet(room, from, "screen", ("sharing", sharing))
+}
+
 /// Each host tells its own clients; Node servers are told by the member's.
 fn tell(room: ChatRoomRef<'_, '_>, from: Sid, identity: &Identity, sharing: bool) {
-    let packet = flag_packet(room.name(), (from, identity), "screen", ("sharing", sharing));
+    let packet = packet(room.name(), (from, identity), sharing);
     if room.is_here(from) {
         room.tell_nodes(Audience::Except(from), &packet);
     }

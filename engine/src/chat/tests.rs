@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use throng_bridge::fleet::{News, Word};
+use throng_bridge::fleet::{Deed, Gone, News, Word};
 use throng_bridge::store::{RoomRecord, RoomSettings};
 use throng_bridge::{Author, Draft, Full, Message, Outcome, Page, Port, Request, Ticket};
 
@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::ids::Sid;
 use crate::limiter::Limiter;
-use crate::limits::{ARRIVING_MS, RETURN_WAIT_MS, ROSTER_MEMBERS_PER_TURN};
+use crate::limits::{ARRIVING_MS, PRESENCE_DETAIL_MAX, RETURN_WAIT_MS, ROSTER_MEMBERS_PER_TURN};
 use crate::metrics::Cells;
 use crate::room::Homes;
 
@@ -111,10 +111,17 @@ impl Hall {
         read.expect("messages are asked for")
     }
 
-    fn casts(&self) -> usize {
+    /// What Node servers are told, and in which room.
+    fn casts(&self) -> Vec<(String, String)> {
         let talk = self.talk.lock().expect("no panic");
-        let is_cast = |it: &&Request| matches!(it, Request::Tell(Word::Cast { .. }));
-        talk.asked.iter().filter(is_cast).count()
+        let cast = |it: &Request| match it {
+            Request::Tell(Word::Cast { cast, to_hosts: false, to_nodes: true }) => {
+                let Deed::Emit { args, .. } = &cast.deed else { return None };
+                Some((cast.reach.rooms.join(" "), args.to_string()))
+            }
+            _ => None,
+        };
+        talk.asked.iter().filter_map(cast).collect()
     }
 
     fn members(&mut self) -> Vec<Sid> {
@@ -256,8 +263,68 @@ fn nothing_is_made_for_node_servers_that_are_not_spoken_to() {
         hall.open(5, None, &[]);
         let packet = crate::codec::Packet::event("hello", "1");
         hall.ask(sid(HOST, 2), Ask::Broadcast(packet, crate::app::Audience::All));
-        assert_eq!(hall.casts(), expected);
+        assert_eq!(hall.casts().len(), expected);
     }
+}
+
+/// Members of a dead host; the second shares its screen.
+fn gone(count: u64, unnamed: u64, left: u64) -> News {
+    let member = |nonce: u64| {
+        let member = export(sid(8, nonce)).replace("false", &(nonce == 1).to_string());
+        (sid(8, nonce).encode().as_str().into(), member.into())
+    };
+    let gone = Gone { members: (0..count).map(member).collect(), unnamed, left };
+    News::Reaped { room: "a \"room\"".into(), gone }
+}
+
+#[test]
+fn node_servers_hear_who_went_with_a_dead_host() {
+    let (one, two) = (sid(8, 0).encode(), sid(8, 1).encode());
+    let (one, two) = (one.as_str(), two.as_str());
+    let mut hall = Hall::new(true);
+    hall.hear(Outcome::News(gone(2, 0, 3)));
+    let from = format!(r#"{{"id":"{two}","user":"u","name":"U"}}"#);
+    let screen = format!(r#""screen",{{"room":"a \"room\"","from":{from},"sharing":false}}"#);
+    let presence =
+        format!(r#""presence",{{"room":"a \"room\"","left":["{one}","{two}"],"count":3}}"#);
+    let room = "a \"room\"".to_owned();
+    assert_eq!(hall.casts(), [(room.clone(), screen), (room.clone(), presence)]);
+
+    let large = PRESENCE_DETAIL_MAX as u64;
+    let counts = r#""presence",{"room":"a \"room\"","count":7}"#;
+    for (news, expected) in [
+        (gone(1, large - 7, 7), Some(counts)), // it is large no more
+        (gone(1, large, large + 1), None),     // those in it tell how many they are
+    ] {
+        let mut hall = Hall::new(true);
+        hall.hear(Outcome::News(news));
+        let told: Vec<_> = hall.casts().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(told, Vec::from_iter(expected));
+    }
+    let mut hall = Hall::new(false);
+    hall.hear(Outcome::News(gone(2, 0, 3)));
+    assert_eq!(hall.casts(), []);
+}
+
+#[test]
+fn node_servers_hear_again_of_members_that_redis_did_not_have() {
+    let me = sid(HOST, 2);
+    let mut hall = Hall::new(true);
+    hall.ask(me, back(5, None));
+    hall.open(5, None, &[]);
+    let roster = || News::Roster { room: ROOM.into(), members: vec![] };
+    hall.hear(Outcome::News(roster()));
+    assert_eq!(hall.casts(), [], "that one came is told soon");
+    hall.pass(1000);
+    assert_eq!(hall.casts().len(), 1);
+    hall.hear(Outcome::News(roster()));
+    let casts = hall.casts();
+    assert_eq!(casts.len(), 2);
+    assert_eq!(casts[0], casts[1]);
+    assert!(casts[1].1.contains(r#""joined":[{"id":""#), "{casts:?}");
+    let members = vec![(me.encode().as_str().into(), export(me))];
+    hall.hear(Outcome::News(News::Roster { room: ROOM.into(), members }));
+    assert_eq!(hall.casts().len(), 2, "Redis has it");
 }
 
 #[test]

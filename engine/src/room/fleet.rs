@@ -13,13 +13,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use throng_bridge::fleet::{Cast, Deed, News, Reach, Stay, Word};
+use throng_bridge::fleet::{Cast, Deed, Gone, News, Reach, Stay, Word};
 use throng_bridge::store::{RoomRecord, RoomSettings};
 use throng_bridge::{Message, Request};
 
 use super::handle::Room;
 use super::home::Homes;
-use crate::app::{App, Audience, Detail, Envelope, Outgoing, Said, split_key};
+use crate::app::{App, Audience, Detail, Envelope, Outgoing, Reaped, Said, split_key};
 use crate::clock::Now;
 use crate::codec::Packet;
 use crate::ids::{RoomId, Sid};
@@ -115,6 +115,7 @@ impl<A: App> Homes<A> {
             | News::Entered { room, .. }
             | News::Left { room, .. }
             | News::Said { room, .. } => Arc::clone(room),
+            News::Reaped { room, gone } => return self.on_reaped(app, room, gone),
             _ => return self.desk.news.push_back(news),
         };
         if let News::Roster { members, .. } = &news {
@@ -152,6 +153,22 @@ impl<A: App> Homes<A> {
             }
             _ => {}
         });
+    }
+
+    /// Tells Node servers of members that a dead host can tell nobody of any more.
+    fn on_reaped(&mut self, app: &A, room: &str, gone: &Gone) {
+        if !self.desk.speaks {
+            return;
+        }
+        self.desk.rosters.1 += gone.members.len();
+        let read = |(id, member): &(Box<str>, Box<str>)| Some((Sid::parse(id)?, A::import(member)));
+        let members: Vec<_> = gone.members.iter().filter_map(read).collect();
+        let count = members.len() + gone.unnamed as usize;
+        let (namespace, name) = split_key(room);
+        for packet in app.reaped(name, &Reaped { members, count, left: gone.left as usize }) {
+            let cast = node_cast(namespace, name, None, &packet);
+            self.desk.tell(cast);
+        }
     }
 
     /// All is known of a room: it begins.
@@ -369,11 +386,12 @@ impl<A: App> Room<'_, A> {
         }
         let untold = |sid: &&Sid| !told.contains(*sid);
         let missing: Vec<Sid> = self.room.members.keys().filter(untold).copied().collect();
-        for sid in missing {
-            match sid.host() == host {
-                true => self.share(sid),
-                false => self.on_left_elsewhere(app, sid),
-            }
+        let (own, gone): (Vec<Sid>, Vec<_>) =
+            missing.into_iter().partition(|sid| sid.host() == host);
+        gone.into_iter().for_each(|sid| self.on_left_elsewhere(app, sid));
+        own.iter().for_each(|sid| self.share(*sid));
+        if !own.is_empty() {
+            app.restored(self, &own);
         }
         // What was shown while Redis was away is lost.
         self.show_soon();

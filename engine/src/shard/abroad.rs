@@ -69,7 +69,7 @@ impl<A: App> Core<A> {
             News::Answered { id, answer } => self.on_fleet_answer(id, answer),
             News::Recovered { ticket, found } => self.on_recovered(ticket, found),
             // Rooms' homes have taken theirs, and the port has.
-            News::Orphaned { .. } => {}
+            News::Orphaned { .. } | News::Reaped { .. } => {}
             News::Roster { .. } | News::Entered { .. } | News::Left { .. } | News::Said { .. } => {}
         }
     }

@@ -1,30 +1,27 @@
 //! Which hosts live, and the end of those that do not.
 //!
 //! A host says that it lives by a key with a TTL. Where that has run out, one of the others takes
-//! its members out of all rooms. A host that was thought dead and is not finds its key gone, or
-//! somebody at its members: when that is over, each of its rooms gets its roster, and enters who is
-//! missing. That order holds: who reaps says so first and looks for the key then, and the other one
-//! writes its key first and looks for a reaper then.
+//! its members out of all rooms (`reap`). A host that was thought dead and is not finds its key
+//! gone, or somebody at its members: when that is over, each of its rooms gets its roster, and
+//! enters who is missing. That order holds: who reaps says so first and looks for the key then, and
+//! the other one writes its key first and looks for a reaper then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value, cmd};
+use redis::{Value, cmd};
 use serde::Serialize;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::batch::{Batch, is_barred, read};
+use super::batch::{Batch, read};
 use super::desk::Desk;
-use super::verb;
-use crate::fleet::keys::PARTITIONS;
 use crate::fleet::link::{Link, LinkError};
 use crate::fleet::now_ms;
-use crate::fleet::words::{HostId, News, hash};
+use crate::fleet::words::HostId;
 
 /// A host that has not been heard of for so long is dead: three beats.
 const HOST_TTL: Duration = Duration::from_secs(9);
@@ -35,18 +32,8 @@ const BEAT: Duration = Duration::from_secs(3);
 /// Parts of a beat after each of which it is looked whether those are dead that have become quiet.
 const LOOKS: u32 = 6;
 
-/// How long a reaper is alone without saying so again.
-const REAPING_TTL: Duration = Duration::from_secs(10);
-
 /// Hosts that are known of.
 const HOSTS_MAX: usize = 10_000;
-
-/// Rooms reaped at once, and members of a room looked at by one script.
-const ROOMS_AT_ONCE: usize = 64;
-const MEMBERS_AT_ONCE: usize = 256;
-
-/// Rooms of one dead host of which the shards are told.
-const ORPHANED_MAX: usize = 10_000;
 
 /// How often, and for how long.
 #[derive(Clone, Copy)]
@@ -75,7 +62,7 @@ pub(super) struct Hosts {
     /// Other hosts, and those of them that have not been heard of lately.
     others: Cell<usize>,
     quiet: RefCell<Vec<HostId>>,
-    dead: RefCell<VecDeque<HostId>>,
+    pub(super) dead: RefCell<VecDeque<HostId>>,
     is_reaping: Cell<bool>,
 }
 
@@ -264,152 +251,6 @@ impl Desk {
             });
         }
         Ok(())
-    }
-
-    async fn reap_all(&self, link: &Link) -> Result<(), LinkError> {
-        loop {
-            let next = self.hosts.dead.borrow_mut().pop_front();
-            let Some(host) = next else { return Ok(()) };
-            let key = self.office.keys.reaping(host);
-            let mut claim = cmd("SET");
-            claim.arg(&key).arg(self.office.plan.host).arg("NX");
-            claim.arg("PX").arg(REAPING_TTL.as_millis() as u64);
-            if matches!(self.one(link, &key, claim).await?, Value::Nil) {
-                continue;
-            }
-            if self.reap_rooms(link, host, true).await? {
-                let hosts = self.office.keys.hosts();
-                self.one(link, &hosts, cmd("ZREM").arg(&hosts).arg(format!("{host:08x}")).take())
-                    .await?;
-            }
-            self.one(link, &key, cmd("DEL").arg(&key).take()).await?;
-        }
-    }
-
-    /// Takes a host's members out of all rooms, unless it turns out to live. Whether all are out.
-    pub(super) async fn reap_rooms(
-        &self,
-        link: &Link,
-        host: HostId,
-        must_be_dead: bool,
-    ) -> Result<bool, LinkError> {
-        let (mut removed, mut orphaned) = (0, 0);
-        let mut cursors: Vec<(u16, String)> =
-            (0..PARTITIONS).map(|partition| (partition, "0".to_owned())).collect();
-        while !cursors.is_empty() {
-            let mut batch = Batch::default();
-            for (partition, cursor) in &cursors {
-                let key = self.office.keys.rooms_of_host(*partition, host);
-                let mut scan = cmd("HSCAN");
-                batch.push(link, &key, scan.arg(&key).arg(cursor).arg("COUNT").arg(64).take());
-            }
-            let answers = batch.send(link, &self.scripts).await?;
-            let mut rooms: Vec<Box<str>> = Vec::new();
-            for ((_, cursor), answer) in cursors.iter_mut().zip(&answers) {
-                let page = read::<(String, Vec<(String, String)>)>(answer)
-                    .or_else(|| is_barred(answer).then(|| ("0".to_owned(), Vec::new())));
-                let Some((next, page)) = page else {
-                    warn!(?answer, "a host's rooms cannot be read");
-                    return Ok(false);
-                };
-                *cursor = next;
-                rooms.extend(page.into_iter().map(|(room, _)| room.into_boxed_str()));
-            }
-            cursors.retain(|(_, cursor)| cursor != "0");
-            for some in rooms.chunks(ROOMS_AT_ONCE) {
-                if must_be_dead && !self.is_dead(link, host).await? {
-                    info!("host {host:08x} was thought dead and lives");
-                    return Ok(false);
-                }
-                let Some(count) = self.reap_some(link, host, some).await? else {
-                    return Ok(false);
-                };
-                removed += count;
-                if must_be_dead {
-                    let rest = some.len().min(ORPHANED_MAX - orphaned);
-                    orphaned += rest;
-                    self.tell_orphaned(&some[..rest]);
-                }
-            }
-        }
-        self.office.stats.reaped.fetch_add(removed, Relaxed);
-        if must_be_dead {
-            info!(removed, "host {host:08x} is dead; its members are removed");
-        }
-        Ok(true)
-    }
-
-    /// Tells shards, each of its share, that a dead host had members in rooms.
-    fn tell_orphaned(&self, rooms: &[Box<str>]) {
-        let shards = self.office.shards.len().max(1) as u64;
-        for room in rooms {
-            let news = News::Orphaned { room: Arc::from(&**room) };
-            self.tell((hash(room) % shards) as u16, news);
-        }
-    }
-
-    /// Whether a host is dead; says that this one is still at its members.
-    async fn is_dead(&self, link: &Link, host: HostId) -> Result<bool, LinkError> {
-        let (key, reaping) = (self.office.keys.host(host), self.office.keys.reaping(host));
-        let mut hold = cmd("PEXPIRE");
-        hold.arg(&reaping).arg(REAPING_TTL.as_millis() as u64);
-        if read::<i64>(&self.one(link, &reaping, hold).await?) != Some(1) {
-            return Ok(false); // This was too slow: it is another's now.
-        }
-        let exists = self.one(link, &key, cmd("EXISTS").arg(&key).take()).await?;
-        Ok(read::<i64>(&exists) == Some(0))
-    }
-
-    /// Takes a host's members out of some rooms; how many there were. `None`: Redis refuses.
-    async fn reap_some(
-        &self,
-        link: &Link,
-        host: HostId,
-        rooms: &[Box<str>],
-    ) -> Result<Option<u64>, LinkError> {
-        let mut removed = 0;
-        let mut left: Vec<(&str, String)> =
-            rooms.iter().map(|room| (&**room, "0".to_owned())).collect();
-        while !left.is_empty() {
-            let mut batch = Batch::default();
-            for (room, cursor) in &left {
-                let keys = self.member_keys(room, host);
-                batch.call(link, &keys[0], self.reap_call(link, &keys, (host, room), cursor));
-            }
-            let answers = batch.send(link, &self.scripts).await?;
-            for ((room, cursor), answer) in left.iter_mut().zip(&answers) {
-                let read = read::<(String, u64, u64)>(answer);
-                if read.is_none() && is_barred(answer) {
-                    self.members.on_refused(room, answer);
-                    "0".clone_into(cursor); // without this one
-                    continue;
-                }
-                let Some((next, gone, all)) = read else {
-                    warn!(?answer, "Redis refuses to remove a dead host's members");
-                    return Ok(None);
-                };
-                (*cursor, removed) = (next, removed + gone);
-                if all == 0 {
-                    self.summaries.end(Arc::from(*room));
-                    self.tidy.notify_one();
-                }
-            }
-            left.retain(|(_, cursor)| cursor != "0");
-        }
-        Ok(Some(removed))
-    }
-
-    fn reap_call(
-        &self,
-        link: &Link,
-        keys: &[String; 4],
-        (host, room): (HostId, &str),
-        cursor: &str,
-    ) -> Cmd {
-        let keys = keys.each_ref().map(String::as_str);
-        let mut call = self.scripts.reap.call(&keys);
-        call.arg(format!("{host:08x}")).arg(room).arg(verb(link)).arg(cursor).arg(MEMBERS_AT_ONCE);
-        call
     }
 
     /// This host ends: what it may have left is removed, and nobody waits for its TTL.

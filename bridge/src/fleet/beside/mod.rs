@@ -12,6 +12,7 @@ mod events;
 mod hosts;
 mod inquiries;
 mod members;
+mod reap;
 mod recover;
 mod renewals;
 mod sessions;

@@ -1,7 +1,9 @@
 //! Hosts that die, that only seem to, and that end.
 
 use super::*;
+use crate::fleet::beside::reap::{TOLD_BYTES_MAX, TOLD_IDS_MAX};
 use crate::fleet::keys::PARTITIONS;
+use crate::fleet::words::Gone;
 
 #[test]
 fn members_of_a_killed_host_are_removed() {
@@ -50,6 +52,7 @@ fn members_of_a_killed_host_are_removed() {
             .collect();
         assert_eq!(orphaned.len(), 1501, "all its rooms");
         assert_eq!(orphaned.iter().collect::<HashSet<_>>().len(), 1501, "each once");
+        assert_eq!(told_reaped(&hosts[1..]).len(), 0, "there are no Node servers");
         assert_eq!(
             admin.text(&["HGETALL", &keys.members("r")]).await,
             "stays={\"host\":\"00000002\"}"
@@ -60,6 +63,70 @@ fn members_of_a_killed_host_are_removed() {
         }
         admin.until(&["EXISTS", "t:room:room 7"], |it| it == "0").await;
         assert_eq!(b.inquiries.rooms(None, 10).await, Some(vec!["r".into()]));
+    });
+}
+
+/// Of each room, who is told to be gone from it by these hosts.
+fn told_reaped(hosts: &[Host]) -> Vec<(Arc<str>, Gone)> {
+    let mut told = Vec::new();
+    for (host, shard) in hosts.iter().flat_map(|host| [(host, 0), (host, 1)]) {
+        host.heard_by(shard);
+        told.extend(host.news[shard].borrow().iter().filter_map(|news| match news {
+            News::Reaped { room, gone } => Some((Arc::clone(room), gone.clone())),
+            _ => None,
+        }));
+    }
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    told
+}
+
+#[test]
+fn node_servers_are_told_once_who_is_gone() {
+    let redis = Redis::start();
+    test(async {
+        let (url, admin) = (redis.url(), Admin::connect(&redis.url()).await);
+        let adapter = Adapter::Classic;
+        let prepare =
+            |number| Host::prepare_with(&url, FleetPlan { adapter, ..plan(&url, number) }, &[]);
+        let hosts = [1, 2, 3].map(prepare);
+        hosts.iter().for_each(Host::live);
+        let [a, b, c] = &hosts;
+        until("all know each other", || {
+            hosts.iter().all(|host| host.stats.hosts.load(Relaxed) == 3)
+        })
+        .await;
+        for number in 0..1000 {
+            a.enter("large", &format!("a{number}"), &format!(r#"{{"n":{number}}}"#));
+        }
+        let text = "x".repeat(TOLD_BYTES_MAX / 1000);
+        for number in 0..1000 + TOLD_IDS_MAX + 10 {
+            a.enter("larger", &number.to_string(), &format!(r#"{{"text":"{text}"}}"#));
+        }
+        a.enter("alone", "a", "{}");
+        b.enter("large", "b", "{}");
+        c.enter("large", "c", "{}");
+        for host in &hosts {
+            host.settled(&admin).await;
+        }
+        a.kill();
+        admin.until(&["ZCARD", "t:throng:hosts"], |it| it == "2").await;
+        until("all is told", || told_reaped(&hosts[1..]).len() == 3).await;
+        let told = told_reaped(&hosts[1..]);
+        let rooms: Vec<&str> = told.iter().map(|(room, _)| &**room).collect();
+        assert_eq!(rooms, ["alone", "large", "larger"], "each once");
+        let [(_, alone), (_, large), (_, larger)] = &told[..] else { unreachable!("three") };
+        assert_eq!((alone.members.len(), alone.unnamed, alone.left), (1, 0, 0));
+        assert_eq!(alone.members[0], ("a".into(), "{}".into()));
+        assert_eq!((large.members.len(), large.unnamed, large.left), (1000, 0, 2));
+        for number in 0..1000 {
+            let it = (format!("a{number}").into(), format!(r#"{{"n":{number}}}"#).into());
+            assert!(large.members.contains(&it), "{number}");
+        }
+        let bytes: usize = larger.members.iter().map(|(_, member)| member.len()).sum();
+        assert!(bytes > TOLD_BYTES_MAX / 2 && bytes <= TOLD_BYTES_MAX, "{bytes}");
+        let count = larger.members.len() + larger.unnamed as usize;
+        assert_eq!((count, larger.left), (1000 + TOLD_IDS_MAX + 10, 0));
+        assert!(larger.unnamed > 0 && larger.members.len() >= TOLD_IDS_MAX);
     });
 }
 

@@ -109,7 +109,11 @@ impl Host {
     }
 
     fn prepare(url: &str, number: HostId, rooms: &[&str]) -> Self {
-        let plan = plan(url, number);
+        Self::prepare_with(url, plan(url, number), rooms)
+    }
+
+    fn prepare_with(url: &str, plan: FleetPlan, rooms: &[&str]) -> Self {
+        let number = plan.host;
         let (orders, _) = unbounded_channel();
         let (casts, _) = unbounded_channel();
         let (words, told) = unbounded_channel();
