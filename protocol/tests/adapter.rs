@@ -162,7 +162,7 @@ fn sharded_again(namespace: &str, bytes: &[u8]) -> (String, Vec<u8>) {
 fn sharded_channel(namespace: &str, packet: &Packet) -> String {
     match &packet.ask {
         Ask::Emit(opts, _) if packet.request.is_none() => match &*opts.rooms {
-            [room] if sharded::has_channel(room) => {
+            [room] if sharded::Mode::Dynamic.has_channel(room) => {
                 sharded::channel_of("socket.io", namespace, room)
             }
             _ => sharded::channel("socket.io", namespace),

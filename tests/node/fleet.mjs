@@ -125,13 +125,15 @@ export async function startRedisCluster() {
 }
 
 // `hosts`: the settings of each Throng host. `nodes`: the options of each Node server (those of
-// `fleet-node.mjs`). `adapter`: classic, sharded, or null for none. `cluster`: whether Redis is one.
+// `fleet-node.mjs`). `adapter`: classic, sharded, or null for none; `mode`: the sharded one's, where it
+// is not the default. `cluster`: whether Redis is one.
 // `app`: what hosts run, `chat` or the example `servers`. `prefix`: what all that is theirs in Redis
 // begins with.
 export async function startFleet(plan) {
   const { hosts = [{}, {}], nodes = [], adapter = "classic", cluster = false, prefix } = plan;
   const fleet = new Fleet(adapter, await (cluster ? startRedisCluster() : startRedis()), prefix);
   fleet.app = plan.app ?? "chat";
+  fleet.mode = plan.mode;
   try {
     const starting = [
       ...hosts.map((env) => fleet.startHost(env)),
@@ -173,7 +175,8 @@ class Fleet {
     if (TARGET === "one") return (this.#one ??= startEngine({ DATA_DIR: "none", ...env }));
     const { app } = this;
     if (TARGET === "node") return this.startNode({ app, answers: app === "servers" });
-    const SOCKETIO_ADAPTER = { classic: "on", sharded: "sharded" }[this.adapter];
+    const sharded = this.mode ? `sharded-${this.mode}` : "sharded";
+    const SOCKETIO_ADAPTER = { classic: "on", sharded }[this.adapter];
     const shared = { REDIS_URL: this.redis.url, DATA_DIR: "none", SOCKETIO_ADAPTER };
     if (this.prefix) shared.REDIS_KEY_PREFIX = this.prefix;
     const program = app === "servers" && { program: join(EXAMPLES, app) };
@@ -190,7 +193,12 @@ class Fleet {
       redis: this.redis.ports,
       port: await freePort(),
       ...options,
-      settings: { key, channelPrefix: key, ...options.settings },
+      settings: {
+        key,
+        channelPrefix: key,
+        ...(this.mode && { subscriptionMode: this.mode }),
+        ...options.settings,
+      },
     });
     await server.untilReady();
     return server;
@@ -216,14 +224,21 @@ class Fleet {
     return eventually(async () => assert.equal(await this.serversCount(), count), ANSWER_MS_MAX);
   }
 
-  // The sharded adapter hears of a room once it has subscribed, some time after its first join.
+  // The sharded adapter hears of a room once it has subscribed, some time after its first join; in its
+  // mode static it subscribes to none.
   untilSubscribed(room, count) {
-    if (this.adapter !== "sharded") return;
+    if (this.adapter !== "sharded" || this.mode === "static") return;
     return eventually(async () => {
       const channel = `${this.prefix}socket.io#/#${room}#`;
       const found = await this.#subscribers("SHARDNUMSUB", channel);
       assert.ok(found >= count, `${found} of ${count} servers have subscribed to ${room}`);
     });
+  }
+
+  // In the mode dynamic-private it likewise hears of a socket.
+  async untilHeardOf(sockets) {
+    if (this.mode !== "dynamic-private") return;
+    for (const { id } of sockets) await this.untilSubscribed(id, 1);
   }
 
   // Every server ends as it should.

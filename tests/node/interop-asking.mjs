@@ -21,7 +21,8 @@ const HANDSHAKE = {
 
 // `plan` is `startFleet`'s, and `from`: the Node servers that ask, if not all.
 export function requests(plan) {
-  describe(`requests, ${plan.adapter}`, () => cases(plan));
+  const { adapter, mode } = plan;
+  describe(`requests, ${mode ? `${adapter} ${mode}` : adapter}`, () => cases(plan));
 }
 
 function cases(plan) {

@@ -38,7 +38,8 @@ const ODD = [...NAMES, "socket.io#/#", "{p}", "\\", '"', "x".repeat(128), "one#"
 
 // `plan` is `startFleet`'s, and `emitter`: whether npm's emitter takes part.
 export function broadcasts(plan) {
-  describe(`broadcasts, ${plan.adapter}`, () => cases(plan));
+  const { adapter, mode } = plan;
+  describe(`broadcasts, ${mode ? `${adapter} ${mode}` : adapter}`, () => cases(plan));
 }
 
 function cases(plan) {
@@ -55,6 +56,7 @@ function cases(plan) {
     fleet = await startFleet(plan);
     clients = (await Promise.all(fleet.servers.map(openOn))).flat();
     for (const room of ["one", "two"]) await fleet.untilSubscribed(room, fleet.servers.length);
+    await fleet.untilHeardOf(clients.map((it) => it.socket));
   });
   after(() => fleet?.stop());
 

@@ -55,7 +55,7 @@ type Waker = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
 pub(super) struct Senders {
     pub(super) orders: UnboundedSender<(u16, Order)>,
     pub(super) words: UnboundedSender<(u16, Word)>,
-    /// [`Word::Cast`] and [`Word::Answer`] alone.
+    /// [`Word::Cast`], [`Word::Answer`] and [`Word::Socket`] alone.
     pub(super) casts: UnboundedSender<(u16, Word)>,
 }
 
@@ -86,8 +86,9 @@ impl FleetLine {
 
     pub(crate) fn tell(&self, word: Word) {
         let Senders { words, casts, .. } = &self.senders;
-        let is_cast = matches!(word, Word::Cast { .. } | Word::Answer { .. });
-        let _ = if is_cast { casts } else { words }.send((self.shard, word));
+        let is_of_casts =
+            matches!(word, Word::Cast { .. } | Word::Answer { .. } | Word::Socket { .. });
+        let _ = if is_of_casts { casts } else { words }.send((self.shard, word));
     }
 
     pub(crate) fn poll(&self) -> Option<FromFleet> {

@@ -43,6 +43,7 @@ pub use line::FleetLine;
 pub(crate) use line::FromFleet;
 pub use stats::FleetStats;
 pub use target::Target;
+pub use throng_protocol::adapter::sharded::Mode;
 pub use words::{
     Cast, CastAnswer, Deed, Gone, HostId, News, Offset, Reach, Recovered, Replay, Session, Stay,
     Word, room_tag,
@@ -81,8 +82,15 @@ pub enum Adapter {
     Off,
     /// That of `createAdapter`, and of `@socket.io/redis-emitter`.
     Classic,
-    /// That of `createShardedAdapter`.
-    Sharded,
+    /// That of `createShardedAdapter`, in one of its modes.
+    Sharded(Mode),
+}
+
+impl Adapter {
+    /// Whether [`Word::Socket`] is to be told of each socket.
+    pub fn hears_of_sockets(self) -> bool {
+        self == Self::Sharded(Mode::DynamicPrivate)
+    }
 }
 
 /// The fleet's thread.

@@ -72,6 +72,16 @@ pub enum Word {
         /// What this shard has to say.
         answer: CastAnswer,
     },
+    /// A socket has come, or is gone: told only where [`Adapter`](super::Adapter) hears of sockets,
+    /// and then also while Redis is away.
+    Socket {
+        /// In which namespace.
+        namespace: Arc<str>,
+        /// Its id.
+        id: Box<str>,
+        /// Whether it has come.
+        is_open: bool,
+    },
     /// What it takes to bring a socket back on any host; `None`: whichever socket of this host has
     /// it, it has ended for good ([`Word::Forget`] spares a newer one). Not heeded of a socket
     /// whose session this host has recovered for a newer one.

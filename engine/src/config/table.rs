@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use throng_bridge::fleet::Adapter;
+use throng_bridge::fleet::{Adapter, Mode};
 
 use super::types::{AckLevel, LogFormat, SlowConsumer};
 use super::{Config, parse};
@@ -216,7 +216,8 @@ pub const GROUPS: &[Group] = &[
             set!(redis_pool_size, number, 1..=16)),
         Setting::new("REDIS_KEY_PREFIX", Unset("none"), "put before every key and channel",
             set!(redis_key_prefix, redis_key_prefix)),
-        Setting::new("SOCKETIO_ADAPTER", Text("off"), "on, sharded: Node servers take part, too",
+        Setting::new("SOCKETIO_ADAPTER", Text("off"),
+            "Node servers: on, sharded[-static|-dynamic-private]",
             set!(socketio_adapter, choice, ADAPTERS)),
     ]},
     Group { title: "Alerts", settings: &[
@@ -253,5 +254,10 @@ const SLOW_CONSUMERS: &[(&str, SlowConsumer)] =
 const ACK_LEVELS: &[(&str, AckLevel)] =
     &[("memory", AckLevel::Memory), ("redis", AckLevel::Redis), ("store", AckLevel::Store)];
 
-const ADAPTERS: &[(&str, Adapter)] =
-    &[("off", Adapter::Off), ("on", Adapter::Classic), ("sharded", Adapter::Sharded)];
+const ADAPTERS: &[(&str, Adapter)] = &[
+    ("off", Adapter::Off),
+    ("on", Adapter::Classic),
+    ("sharded", Adapter::Sharded(Mode::Dynamic)),
+    ("sharded-static", Adapter::Sharded(Mode::Static)),
+    ("sharded-dynamic-private", Adapter::Sharded(Mode::DynamicPrivate)),
+];

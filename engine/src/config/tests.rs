@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, process};
 
-use throng_bridge::fleet::{Adapter, Target};
+use throng_bridge::fleet::{Adapter, Mode, Target};
 
 use super::table::{self, Preset};
 use super::{
@@ -190,7 +190,7 @@ fn every_setting_of_the_fleet_reaches_its_own_field() {
         redis: Target::parse(url).ok(),
         redis_pool_size: 3,
         redis_key_prefix: "staging:".into(),
-        socketio_adapter: Adapter::Sharded,
+        socketio_adapter: Adapter::Sharded(Mode::Dynamic),
         ack_level: AckLevel::Redis,
         ..Config::default()
     };
@@ -198,8 +198,15 @@ fn every_setting_of_the_fleet_reaches_its_own_field() {
     assert!(parsed.redis.is_some());
     let shown = format!("{parsed:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
-    let on = config(&[("REDIS_URL", url), ("SOCKETIO_ADAPTER", "on")]);
-    assert_eq!(on.socketio_adapter, Adapter::Classic);
+    for (text, adapter) in [
+        ("off", Adapter::Off),
+        ("on", Adapter::Classic),
+        ("sharded-static", Adapter::Sharded(Mode::Static)),
+        ("sharded-dynamic-private", Adapter::Sharded(Mode::DynamicPrivate)),
+    ] {
+        let parsed = config(&[("REDIS_URL", url), ("SOCKETIO_ADAPTER", text)]);
+        assert_eq!(parsed.socketio_adapter, adapter, "{text}");
+    }
 }
 
 #[test]
@@ -213,7 +220,8 @@ fn the_fleet_is_refused_what_it_cannot_mean() {
         ("REDIS_KEY_PREFIX", "a*", "control characters"),
         ("REDIS_KEY_PREFIX", "a\nb", "control characters"),
         ("REDIS_KEY_PREFIX", &long, "at most 64 bytes"),
-        ("SOCKETIO_ADAPTER", "classic", "must be off or on or sharded"),
+        ("SOCKETIO_ADAPTER", "classic", "must be off or on or sharded or sharded-static or "),
+        ("SOCKETIO_ADAPTER", "sharded-dynamic", "or sharded-dynamic-private"),
         ("ALERT_ECHO_MS", "0", "or off"),
     ] {
         let text = refusal(&[(name, value)]);

@@ -144,6 +144,15 @@ impl<A: App> Core<A> {
         self.homes.tell(Word::User { id: id.into(), connections, shard });
     }
 
+    /// A socket has come or is gone: where the adapter wants it, the fleet is told.
+    pub(super) fn tell_socket(&mut self, sid: Sid, namespace: Namespace, is_open: bool) {
+        if self.config.socketio_adapter.hears_of_sockets() {
+            let namespace = Arc::clone(self.spaces.name(namespace));
+            let id = sid.encode().as_str().into();
+            self.homes.tell(Word::Socket { namespace, id, is_open });
+        }
+    }
+
     /// Counts a socket into a namespace. Node servers reach those in a new one from then on, also
     /// where no room is.
     pub(super) fn enter_space(&mut self, name: &str) -> Option<Namespace> {

@@ -56,6 +56,7 @@ impl<A: App> Core<A> {
             }
             self.unseat(membership);
         }
+        self.tell_socket(socket.sid, socket.namespace, false);
         self.spaces.leave(socket.namespace);
         self.table.note_gone(socket.sid);
         self.note_moved(socket.sid, None);

@@ -311,6 +311,7 @@ impl<A: App> Core<A> {
             self.begin_session(sid, name, &session, &mut past);
             link.extra().pasts.push((sid, past));
         }
+        self.tell_socket(sid, namespace, true);
         link.add(Socket { sid, recovered, joining, namespace, memberships, session });
         self.table.note_moved(sid, slot);
         self.cells.sockets.add(1);

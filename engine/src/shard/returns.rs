@@ -166,6 +166,7 @@ impl<A: App> Core<A> {
         let (recovered, joining) = (true, session.rooms.len() as u16);
         let memberships = Box::default();
         self.note_user(&data, true);
+        self.tell_socket(sid, namespace, true);
         link.add(Socket { sid, recovered, joining, namespace, memberships, session: data });
         self.cells.sockets.add(1);
         let mut past = Past::new(self.log.position());

@@ -1,7 +1,7 @@
 //! The sharded adapter (`createShardedAdapter`).
 //!
-//! One channel per namespace for everything, one per server for answers, and one per room for
-//! events to exactly one room. Everything is an object `{type, data, uid, nsp}`.
+//! One channel per namespace for everything, one per server for answers, and, as the [`Mode`] has
+//! it, one per room for events to exactly one room. Everything is an object `{type, data, uid, nsp}`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,8 +13,21 @@ use super::fields::{
 use super::{Ask, Event, Form, Malformed, Packet, Reply};
 use crate::json::{write_string, write_u64};
 
-/// Rooms with names as long as socket ids have no channel of their own, in UTF-16 units.
+/// In UTF-16 units.
 const SOCKET_ID_LENGTH: usize = 20;
+
+/// The adapters' option `subscriptionMode`: which rooms have a channel of their own. Servers hear
+/// each other wholly only in the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Mode {
+    /// None.
+    Static,
+    /// All but those with names as long as socket ids.
+    #[default]
+    Dynamic,
+    /// All, and each socket: its id is a room with only it.
+    DynamicPrivate,
+}
 
 /// The channel of a namespace, for everything. `prefix` is the adapters' option `channelPrefix`,
 /// by default `socket.io`.
@@ -27,9 +40,17 @@ pub fn channel_of(prefix: &str, namespace: &str, name: &str) -> String {
     format!("{prefix}#{namespace}#{name}#")
 }
 
-/// Whether events to this room alone go by a channel of its own (in the mode `dynamic`).
-pub fn has_channel(room: &str) -> bool {
-    room.encode_utf16().take(SOCKET_ID_LENGTH + 1).count() != SOCKET_ID_LENGTH
+impl Mode {
+    /// Whether events to this room alone go by a channel of its own.
+    pub fn has_channel(self, room: &str) -> bool {
+        match self {
+            Mode::Static => false,
+            Mode::Dynamic => {
+                room.encode_utf16().take(SOCKET_ID_LENGTH + 1).count() != SOCKET_ID_LENGTH
+            }
+            Mode::DynamicPrivate => true,
+        }
+    }
 }
 
 /// What came from another server.

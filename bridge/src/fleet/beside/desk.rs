@@ -216,7 +216,8 @@ impl Desk {
                 self.in_hand.borrow_mut().push((shard, word));
             }
             (Word::Show { .. } | Word::Say { .. }, None) => {}
-            (Word::Cast { .. } | Word::Answer { .. }, _) => {} // on a line of their own
+            // These have a line of their own.
+            (Word::Cast { .. } | Word::Answer { .. } | Word::Socket { .. }, _) => {}
         }
     }
 

@@ -77,7 +77,7 @@ impl Spoke {
         match adapter {
             Adapter::Off => Spoke::Off,
             Adapter::Classic => Spoke::Classic(Classic { prefix, uid }),
-            Adapter::Sharded => Spoke::Sharded(Sharded { prefix, uid }),
+            Adapter::Sharded(mode) => Spoke::Sharded(Sharded { prefix, uid, mode }),
         }
     }
 
@@ -89,7 +89,7 @@ impl Spoke {
         }
     }
 
-    /// The channel of a room, if rooms are subscribed to one by one.
+    /// The channel of a room or a socket, if it is subscribed to by itself.
     pub(super) fn room(&self, namespace: &str, room: &str) -> Option<String> {
         match self {
             Spoke::Sharded(it) => it.room(namespace, room),

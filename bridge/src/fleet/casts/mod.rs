@@ -3,7 +3,8 @@
 //!
 //! Owns casts that wait for answers ([`asks`]), foreign casts that the shards are answering
 //! ([`gather`], [`heard`]), and the namespaces in which Node servers are spoken to: `/`, and any
-//! that a cast to Node servers or a room has named ([`Deed::Join`] of no rooms only names one).
+//! that a cast to Node servers, a room or a socket has named ([`Deed::Join`] of no rooms only names
+//! one); and the channels of rooms and sockets here ([`channels`]).
 //! Never keeps a cast for later: what cannot be published is lost, as it would be by Node, and
 //! asking is answered as with nobody there.
 //!
@@ -17,6 +18,7 @@
 //! nothing waits without a bound of number ([`PENDING_MAX`]) and time.
 
 mod asks;
+mod channels;
 mod classic;
 mod dialect;
 mod gather;
@@ -45,6 +47,7 @@ use super::link::{Link, LinkError};
 use super::words::{Cast, Deed, News, Word};
 use super::{Office, now_ms};
 use asks::{Asks, Kind};
+use channels::{By, Channels};
 use dialect::{Spoke, Spoken, Subscriptions};
 use gather::Gatherings;
 
@@ -96,12 +99,8 @@ struct State {
     new_namespaces: Vec<Box<str>>,
     /// Those in which Redis does not let this host subscribe.
     refused: BTreeSet<Box<str>>,
-    /// Channels of rooms with members here.
-    rooms: HashSet<String>,
-    /// Redis does not let this host subscribe to them.
-    are_rooms_refused: bool,
-    /// Those of them that have come (true) or gone since.
-    changed_rooms: HashMap<String, bool>,
+    /// Of rooms with members here, and of sockets.
+    channels: Channels,
 }
 
 /// How many servers will answer.
@@ -127,9 +126,7 @@ impl Casts {
             namespaces,
             new_namespaces: Vec::new(),
             refused: BTreeSet::new(),
-            rooms: HashSet::new(),
-            are_rooms_refused: false,
-            changed_rooms: HashMap::new(),
+            channels: Channels::default(),
         };
         let (queue, batch) = (RefCell::new(casts), RefCell::default());
         Self { office, queue, batch, spoke, state: RefCell::new(state), changed: Notify::new() }
@@ -164,7 +161,10 @@ impl Casts {
     pub(super) async fn wait(&self) {
         loop {
             self.end();
-            self.take().await;
+            tokio::select! {
+                () = self.take() => {}
+                () = self.changed.notified() => {}
+            }
         }
     }
 
@@ -174,19 +174,17 @@ impl Casts {
     /// room, by which events to that room alone go.
     pub(super) fn on_room(&self, room: &str, open: bool) {
         let (namespace, name) = room.split_once('\0').unwrap_or(("/", room));
+        self.want(namespace, name, By::Room, open);
+        self.changed.notify_one();
+    }
+
+    /// A room or a socket has come or gone: events to it alone may go by a channel of its own.
+    fn want(&self, namespace: &str, name: &str, by: By, is_here: bool) {
         self.name(namespace, true);
         let channel = self.spoke.room(namespace, name).filter(|_| self.speaks_in(namespace));
         if let Some(channel) = channel {
-            let mut state = self.state.borrow_mut();
-            let is_new = match open {
-                true => !state.are_rooms_refused && state.rooms.insert(channel.clone()),
-                false => state.rooms.remove(&channel),
-            };
-            if is_new {
-                state.changed_rooms.insert(channel, open);
-            }
+            self.state.borrow_mut().channels.want(channel, by, is_here);
         }
-        self.changed.notify_one();
     }
 
     /// Waits for words; forever once nobody can send any.
@@ -205,7 +203,7 @@ impl Casts {
         self.end();
         let state = &mut *self.state.borrow_mut();
         state.new_namespaces = state.namespaces.iter().cloned().collect();
-        state.changed_rooms = state.rooms.iter().map(|room| (room.clone(), true)).collect();
+        state.channels.restart();
     }
 
     /// There is no link: whoever waits is told what there is, whoever asks that nobody is there.
@@ -217,9 +215,10 @@ impl Casts {
             state.asks.end()
         };
         self.tell(news);
+        self.note_batch();
+        self.state.borrow_mut().channels.lose();
         for (shard, word) in self.batch.take() {
-            if let Word::Cast { cast, to_nodes, .. } = word {
-                self.name(&cast.reach.namespace, to_nodes);
+            if let Word::Cast { cast, .. } = word {
                 self.ask(shard, &cast, 0);
             }
         }
@@ -237,29 +236,23 @@ impl Casts {
 
     /// Subscribes to what is new.
     async fn subscribe(&self, link: &Rc<Link>) -> Result<(), LinkError> {
-        let (namespaces, rooms) = {
+        let (namespaces, (come, gone)) = {
             let mut state = self.state.borrow_mut();
             let namespaces = std::mem::take(&mut state.new_namespaces);
-            (namespaces, std::mem::take(&mut state.changed_rooms))
+            (namespaces, state.channels.take_changed())
         };
         for namespace in namespaces {
             let subscribed = self.subscribe_in(link, &namespace).await;
             subscribed.inspect_err(|why| self.on_refused(&namespace, why))?;
         }
-        let rooms = |wanted| {
-            let of = rooms.iter().filter(move |(_, open)| **open == wanted);
-            of.map(|(room, _)| room.clone()).collect::<Vec<_>>()
-        };
-        let subscribed = link.subscribe(&rooms(true), true).await;
+        let subscribed = link.subscribe(&come, true).await;
         subscribed.inspect_err(|why| {
             if is_refusal(why) {
                 warn!(%why, "events of Node servers to single rooms are not heard");
-                let mut state = self.state.borrow_mut();
-                state.are_rooms_refused = true;
-                state.rooms.clear();
+                self.state.borrow_mut().channels.refuse();
             }
         })?;
-        link.unsubscribe(&rooms(false), true).await
+        link.unsubscribe(&gone, true).await
     }
 
     async fn subscribe_in(&self, link: &Rc<Link>, namespace: &str) -> Result<(), LinkError> {
@@ -280,19 +273,16 @@ impl Casts {
             warn!(namespace, %why, hint, "Node servers are not spoken to");
             let mut state = self.state.borrow_mut();
             state.namespaces.remove(namespace);
-            let rooms = self.spoke.dialect().map(|it| it.counted(namespace).channel);
-            state.rooms.retain(|room| rooms.as_ref().is_none_or(|of| !room.starts_with(of)));
+            if let Some(dialect) = self.spoke.dialect() {
+                state.channels.forget(&dialect.counted(namespace).channel);
+            }
             state.refused.insert(namespace.into());
         }
     }
 
     /// Carries out a batch of words, and publishes what else waits.
     async fn carry(&self, link: &Rc<Link>) -> Result<(), LinkError> {
-        for (_, word) in &*self.batch.borrow() {
-            if let Word::Cast { cast, to_nodes, .. } = word {
-                self.name(&cast.reach.namespace, *to_nodes);
-            }
-        }
+        self.note_batch();
         self.subscribe(link).await?;
         let counts = self.count(link).await?;
         for (shard, word) in self.batch.take() {
@@ -301,11 +291,25 @@ impl Casts {
                     self.cast(shard, &cast, (to_hosts, to_nodes), &counts);
                 }
                 Word::Answer { request, answer } => self.on_shards_answer(request, answer),
+                Word::Socket { .. } => {} // noted
                 other => debug!(?other, "no word of casts"),
             }
         }
         let out = std::mem::take(&mut self.state.borrow_mut().out);
         publish::publish(link, out).await
+    }
+
+    /// Notes the namespaces and sockets that the batch names.
+    fn note_batch(&self) {
+        for (_, word) in &*self.batch.borrow() {
+            match word {
+                Word::Cast { cast, to_nodes, .. } => self.name(&cast.reach.namespace, *to_nodes),
+                Word::Socket { namespace, id, is_open } => {
+                    self.want(namespace, id, By::Socket, *is_open);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Notes a namespace in which Node servers are spoken to.

@@ -1,12 +1,13 @@
-//! The dialect of `createShardedAdapter`, in its mode `dynamic`: which channel is what.
+//! The dialect of `createShardedAdapter`: which channel is what.
 //!
 //! Its channels are sharded on any Redis from version 7 on. There is no pattern for these, so that
-//! events to one room are heard only if its channel is subscribed to: [`Sharded::room`]. Node
-//! servers configured with `subscriptionMode: "static"` use no such channels; they do not hear
-//! what is published on one either.
+//! events to one room are heard only if its channel is subscribed to: [`Sharded::room`]. Which
+//! rooms have one is the [`Mode`]'s: `static` none, `dynamic-private` even each socket. Node
+//! servers in another mode do not hear what is published on a channel that theirs lacks, and
+//! publish on ones that are not subscribed to here.
 
 use throng_protocol::adapter::sharded::{
-    Message, channel, channel_of, decode, encode, encode_reply, has_channel,
+    Message, Mode, channel, channel_of, decode, encode, encode_reply,
 };
 use throng_protocol::adapter::{Ask, Form, Malformed, Packet, Reply};
 
@@ -17,12 +18,13 @@ use super::nodes::is_host;
 pub(super) struct Sharded {
     pub(super) prefix: String,
     pub(super) uid: String,
+    pub(super) mode: Mode,
 }
 
 impl Sharded {
-    /// The channel of a room alone, if it has one.
+    /// The channel of a room or a socket alone, if it has one.
     pub(super) fn room(&self, namespace: &str, room: &str) -> Option<String> {
-        has_channel(room).then(|| channel_of(&self.prefix, namespace, room))
+        self.mode.has_channel(room).then(|| channel_of(&self.prefix, namespace, room))
     }
 }
 
@@ -50,11 +52,12 @@ impl Dialect for Sharded {
         let Some(payload) = encode(&self.uid, namespace, request, ask)? else { return Ok(None) };
         let to = match (ask, request) {
             (Ask::Emit(opts, _), None) => match &*opts.rooms {
-                [room] if has_channel(room) => channel_of(&self.prefix, namespace, room),
-                _ => channel(&self.prefix, namespace),
+                [room] => self.room(namespace, room),
+                _ => None,
             },
-            _ => channel(&self.prefix, namespace),
+            _ => None,
         };
+        let to = to.unwrap_or_else(|| channel(&self.prefix, namespace));
         Ok(Some((sharded(to), payload)))
     }
 
@@ -83,5 +86,46 @@ impl Dialect for Sharded {
                 None => Heard::Nothing,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_protocol::adapter::{Event, Opts};
+
+    use super::*;
+
+    const SOCKET: &str = "0123456789abcdefghij";
+
+    /// As Node's `computeChannel` has it.
+    #[test]
+    fn what_is_for_one_room_alone_goes_by_its_channel() {
+        let all = "p#/#";
+        for (mode, to_room, to_socket) in [
+            (Mode::Static, all, all),
+            (Mode::Dynamic, "p#/#a#", all),
+            (Mode::DynamicPrivate, "p#/#a#", "p#/#0123456789abcdefghij#"),
+        ] {
+            let dialect = Sharded { prefix: "p".into(), uid: "u".into(), mode };
+            let said = |ask: Ask, request| {
+                let said = dialect.say("/", request, &ask).expect("it is written");
+                said.expect("known").0.channel
+            };
+            let opts = |rooms: &[&str]| Opts {
+                rooms: rooms.iter().map(|room| (*room).into()).collect(),
+                ..Opts::default()
+            };
+            let event = Event { args: "\"e\"".into(), attachments: Vec::new() };
+            let emit = |rooms: &[&str]| Ask::Emit(opts(rooms), event.clone());
+            assert_eq!(said(emit(&["a"]), None), to_room, "{mode:?}");
+            assert_eq!(said(emit(&[SOCKET]), None), to_socket, "{mode:?}");
+            for room in ["a", SOCKET] {
+                assert_eq!(said(emit(&[room]), Some("r")), all, "all servers are to answer");
+                assert_eq!(said(Ask::Fetch(opts(&[room])), Some("r")), all);
+                assert_eq!(said(Ask::Disconnect(opts(&[room]), true), None), all);
+            }
+            assert_eq!(said(emit(&[]), None), all);
+            assert_eq!(said(emit(&["a", SOCKET]), None), all);
+        }
     }
 }

@@ -17,7 +17,7 @@ fn hosts_of_a_cluster_cast_and_answer() {
     let cluster = Cluster::start(3);
     for (adapter, word, channel) in [
         (Adapter::Classic, "numsub", "x:socket.io-request#/#"),
-        (Adapter::Sharded, "shardnumsub", "x:socket.io#/#"),
+        (Adapter::Sharded(Mode::DynamicPrivate), "shardnumsub", "x:socket.io#/#"),
     ] {
         let start = |host| Host::start_at(&cluster.url(), host, adapter, 1);
         let hosts = [1, 2, 3].map(start);
@@ -47,12 +47,15 @@ fn hosts_of_a_cluster_cast_and_answer() {
         };
         sockets.sort();
         assert_eq!(sockets, expected);
-        if adapter == Adapter::Sharded {
-            // Rooms of all slots.
+        if adapter != Adapter::Classic {
+            // Rooms and sockets of all slots.
             let order = |room| Order::Room(format!("r{room}"), true);
-            (0..50).for_each(|room| hosts[1].orders.send(order(room)).expect("it lives"));
             for room in 0..50 {
-                let channel = format!("x:socket.io#/#r{room}#");
+                hosts[1].orders.send(order(room)).expect("it lives");
+                hosts[1].socket("/", &format!("s{room}"), true);
+            }
+            for (kind, room) in ["r", "s"].iter().flat_map(|kind| (0..50).map(move |n| (kind, n))) {
+                let channel = format!("x:socket.io#/#{kind}{room}#");
                 until_heard_anywhere(&cluster, "shardnumsub", &channel, 1);
             }
         }

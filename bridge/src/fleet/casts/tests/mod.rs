@@ -3,6 +3,7 @@
 mod cluster;
 mod hosts;
 mod nodes;
+mod sharded;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::super::line::{FleetLine, FromFleet, Senders, line};
 use super::super::link::{Link, Push};
 use super::super::stats::FleetStats;
 use super::super::words::{Cast, CastAnswer, Deed, HostId, News, Reach, Word};
-use super::super::{Adapter, FleetPlan, Office, Target, processes};
+use super::super::{Adapter, FleetPlan, Mode, Office, Target, processes};
 use super::Casts;
 use processes::{Cluster, Redis, until};
 
@@ -88,6 +89,11 @@ impl Host {
 
     fn answer(&self, shard: usize, request: u64, answer: CastAnswer) {
         self.lines[shard].tell(Word::Answer { request, answer });
+    }
+
+    fn socket(&self, namespace: &str, id: &str, is_open: bool) {
+        let (namespace, id) = (namespace.into(), id.into());
+        self.lines[0].tell(Word::Socket { namespace, id, is_open });
     }
 
     fn poll(&self, shard: usize) -> Option<News> {

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use redis::{Connection, PubSubCommands as _};
-use throng_protocol::adapter::{Ask, Event, Form, Opts, Packet, Reply, classic, sharded};
+use throng_protocol::adapter::{Ask, Event, Form, Opts, Packet, Reply, classic};
 
 use super::*;
 
@@ -29,16 +29,16 @@ fn overhear(redis: &Redis) -> std::sync::mpsc::Receiver<(String, Vec<u8>)> {
     receiver
 }
 
-fn connect(redis: &Redis) -> Connection {
+pub(super) fn connect(redis: &Redis) -> Connection {
     let client = redis::Client::open(redis.url()).expect("a client");
     client.get_connection().expect("a connection")
 }
 
-fn publish(connection: &mut Connection, word: &str, channel: &str, payload: &[u8]) {
+pub(super) fn publish(connection: &mut Connection, word: &str, channel: &str, payload: &[u8]) {
     let _: usize = redis::cmd(word).arg(channel).arg(payload).query(connection).expect("published");
 }
 
-fn opts(rooms: &[&str]) -> Opts {
+pub(super) fn opts(rooms: &[&str]) -> Opts {
     let rooms = rooms.iter().map(|room| (*room).into()).collect();
     Opts { rooms, ..Opts::default() }
 }
@@ -48,7 +48,7 @@ fn event(namespace: &str, rooms: &[&str], args: &str) -> Vec<u8> {
     classic::encode_event(NODE, namespace, &opts(rooms), &event).expect("encodes")
 }
 
-fn within(namespace: &str, rooms: &[&str], deed: Deed) -> Cast {
+pub(super) fn within(namespace: &str, rooms: &[&str], deed: Deed) -> Cast {
     Cast { reach: reach(namespace, rooms), deed }
 }
 
@@ -229,34 +229,9 @@ fn node_servers_requests_are_answered_in_their_form() {
 }
 
 #[test]
-fn sharded_rooms_are_heard_while_they_have_members() {
-    let redis = Redis::start();
-    let host = Host::start(&redis, 1, Adapter::Sharded, 1);
-    let room = |open| host.orders.send(Order::Room("a".into(), open)).expect("it lives");
-    until_heard(&redis, "shardnumsub", "x:socket.io#/#", 1);
-    let mut node = connect(&redis);
-    let mut say = |rooms: &[&str], channel: &str| {
-        let event = Event { args: "\"e\"".into(), attachments: vec![] };
-        let ask = Ask::Emit(opts(rooms), event);
-        let payload = sharded::encode("e2447c5b57933689", "/", None, &ask);
-        publish(&mut node, "SPUBLISH", channel, &payload.expect("encodes").expect("known"));
-    };
-    for open in [true, false, true] {
-        room(open);
-        until_heard(&redis, "shardnumsub", "x:socket.io#/#a#", usize::from(open));
-        say(&["a"], "x:socket.io#/#a#");
-        say(&[], "x:socket.io#/#");
-        if open {
-            assert_eq!(*host.heard().0, within("/", &["a"], emit("\"e\"", &[], None)));
-        }
-        assert_eq!(*host.heard().0, within("/", &[], emit("\"e\"", &[], None)));
-    }
-}
-
-#[test]
 fn everything_is_subscribed_to_again() {
     let mut redis = Redis::start();
-    let host = Host::start(&redis, 1, Adapter::Sharded, 1);
+    let host = Host::start(&redis, 1, Adapter::Sharded(Mode::Dynamic), 1);
     host.orders.send(Order::Room("a".into(), true)).expect("it lives");
     host.orders.send(Order::Room("/m\0b".into(), true)).expect("it lives");
     host.cast(0, within("/n", &[], Deed::Join(Vec::new())), false, true);
@@ -304,8 +279,10 @@ fn what_redis_refuses_is_given_up() {
 #[test]
 fn hosts_do_without_what_redis_does_not_know() {
     let redis = Redis::start_with(&["--rename-command", "SSUBSCRIBE", ""]);
-    let hosts: Vec<_> =
-        [1, 2].map(|host| Host::start(&redis, host, Adapter::Sharded, 1)).into_iter().collect();
+    let hosts: Vec<_> = [1, 2]
+        .map(|host| Host::start(&redis, host, Adapter::Sharded(Mode::Dynamic), 1))
+        .into_iter()
+        .collect();
     for (host, other) in [(&hosts[0], &hosts[1]), (&hosts[1], &hosts[0])] {
         until("hosts hear each other", || {
             host.cast(0, to_all(Deed::Disconnect(false)), true, false);
