@@ -4,6 +4,8 @@
 
 import net from "node:net";
 
+import { Pairs } from "./pairs.mjs";
+
 // Policies: each names the backends' ports in the order to be tried.
 export const roundRobin = () => {
   let turn = 0;
@@ -14,23 +16,18 @@ export const roundRobin = () => {
 };
 export const firstAlive = () => (ports) => ports;
 
-export async function startBalancer(ports, choose = firstAlive()) {
+export function startBalancer(ports, choose = firstAlive()) {
   const balancer = new Balancer(ports, choose);
-  await new Promise((done) => balancer.server.listen(0, "127.0.0.1", done));
-  balancer.port = balancer.server.address().port;
-  balancer.url = `http://127.0.0.1:${balancer.port}`;
-  return balancer;
+  return balancer.listen((near) => balancer.accept(near));
 }
 
-class Balancer {
-  pairs = new Set();
-  refuses = false; // new connections are cut at once
+class Balancer extends Pairs {
   passed = new Map(); // connections so far, by backend
 
   constructor(ports, choose) {
+    super();
     this.ports = ports;
     this.choose = choose;
-    this.server = net.createServer((near) => this.accept(near));
   }
 
   accept(near) {
@@ -65,24 +62,8 @@ class Balancer {
     near.resume();
   }
 
-  cut(pair) {
-    pair.near.destroy();
-    pair.far.destroy();
-    this.pairs.delete(pair);
-  }
-
-  // Both sides of every connection, without a word.
-  kill() {
-    for (const pair of [...this.pairs]) this.cut(pair);
-  }
-
   // From now on no byte of today's connections arrives anywhere, nor does their end.
   freeze() {
     for (const pair of this.pairs) pair.silent = true;
-  }
-
-  stop() {
-    this.kill();
-    this.server.close();
   }
 }

@@ -3,22 +3,14 @@
 
 import net from "node:net";
 
-export async function startProxy(port) {
-  const proxy = new Proxy(port);
-  await new Promise((done) => proxy.server.listen(0, "127.0.0.1", done));
-  proxy.port = proxy.server.address().port;
-  proxy.url = `http://127.0.0.1:${proxy.port}`;
-  return proxy;
+import { Pairs } from "./pairs.mjs";
+
+export function startProxy(port) {
+  const proxy = new Proxy();
+  return proxy.listen((near) => proxy.accept(near, port));
 }
 
-class Proxy {
-  pairs = new Set();
-  refuses = false; // new connections are cut at once
-
-  constructor(port) {
-    this.server = net.createServer((near) => this.accept(near, port));
-  }
-
+class Proxy extends Pairs {
   accept(near, port) {
     near.on("error", () => {});
     if (this.refuses) return void near.destroy();
@@ -34,17 +26,6 @@ class Proxy {
     far.on("close", () => pair.down && this.cut(pair));
   }
 
-  cut(pair) {
-    pair.near.destroy();
-    pair.far.destroy();
-    this.pairs.delete(pair);
-  }
-
-  // Both sides of every connection, without a word.
-  kill() {
-    for (const pair of [...this.pairs]) this.cut(pair);
-  }
-
   // From now on no byte of today's connections arrives anywhere, nor does their end.
   freeze() {
     for (const pair of this.pairs) Object.assign(pair, { up: false, down: false });
@@ -53,10 +34,5 @@ class Proxy {
   // From now on clients hear nothing on today's connections, though they are heard.
   deafen() {
     for (const pair of this.pairs) pair.down = false;
-  }
-
-  stop() {
-    this.kill();
-    this.server.close();
   }
 }

@@ -12,11 +12,14 @@
 mod beside;
 mod casts;
 mod check;
+mod clock;
 mod inquiry;
 mod keys;
 mod line;
 mod link;
+mod office;
 mod order;
+mod plan;
 #[cfg(test)]
 #[path = "../../tests/redis/mod.rs"]
 mod processes;
@@ -31,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
@@ -41,6 +44,7 @@ pub use check::probe;
 pub use inquiry::Inquiries;
 pub use line::FleetLine;
 pub(crate) use line::FromFleet;
+pub use plan::{Adapter, FleetPlan};
 pub use stats::FleetStats;
 pub use target::Target;
 pub use throng_protocol::adapter::sharded::Mode;
@@ -50,48 +54,10 @@ pub use words::{
 };
 pub(crate) use words::{Joined, Order, Ordered};
 
+use clock::now_ms;
 use keys::Keys;
-use line::{Senders, ShardEnd, line};
-
-/// How a host takes part in the fleet.
-#[derive(Clone, Debug)]
-pub struct FleetPlan {
-    /// Where Redis is.
-    pub target: Target,
-    /// Put before every key and channel.
-    pub prefix: Box<str>,
-    /// This host.
-    pub host: HostId,
-    /// Command connections to each node.
-    pub pool_size: u16,
-    /// Messages kept per room.
-    pub history_size: usize,
-    /// How long a room's messages are kept, in milliseconds.
-    pub history_ttl_ms: u64,
-    /// How long a session can be recovered, in milliseconds; 0: none is remembered.
-    pub recovery_window_ms: u64,
-    /// Whether Node servers are spoken to.
-    pub adapter: Adapter,
-}
-
-/// The protocol that Node servers are spoken to in (`SOCKETIO_ADAPTER`).
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Adapter {
-    /// None.
-    #[default]
-    Off,
-    /// That of `createAdapter`, and of `@socket.io/redis-emitter`.
-    Classic,
-    /// That of `createShardedAdapter`, in one of its modes.
-    Sharded(Mode),
-}
-
-impl Adapter {
-    /// Whether [`Word::Socket`] is to be told of each socket.
-    pub fn hears_of_sockets(self) -> bool {
-        self == Self::Sharded(Mode::DynamicPrivate)
-    }
-}
+use line::{Senders, line};
+use office::Office;
 
 /// The fleet's thread.
 pub struct Fleet {
@@ -100,14 +66,6 @@ pub struct Fleet {
     end: UnboundedSender<()>,
     ended: Receiver<()>,
     thread: JoinHandle<()>,
-}
-
-/// What the thread's tasks share.
-struct Office {
-    plan: FleetPlan,
-    keys: Keys,
-    stats: Arc<FleetStats>,
-    shards: Vec<ShardEnd>,
 }
 
 impl Fleet {
@@ -166,14 +124,4 @@ impl Fleet {
         let left = self.stats.outbox_messages.load(Relaxed);
         warn!(left, ?patience, "Redis does not answer; messages that are left are lost");
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
-/// Microseconds since 1970.
-fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }

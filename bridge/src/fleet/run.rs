@@ -4,6 +4,7 @@
 //! when it is lost all stop at once, and keep or refuse what comes until there is the next. No
 //! error ends this, and none makes it wait for longer than [`PAUSE_MAX`].
 
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,10 +16,11 @@ use tracing::{debug, info, warn};
 
 use super::beside::Beside;
 use super::casts::Casts;
+use super::clock::now_ms;
 use super::link::{Link, LinkError, Push, Pushes};
+use super::office::Office;
 use super::order::Orders;
 use super::stats::FleetStats;
-use super::{Office, now_ms};
 
 /// Between attempts to connect, at first and at most; by half more or less.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -108,7 +110,7 @@ async fn dial(office: &Office, pause: &mut Duration) -> (Link, Pushes) {
     let name = format!("throng-{:08x}", plan.host);
     let mut told = String::new();
     loop {
-        sleep(super::order::jittered(*pause)).await;
+        sleep(jittered(*pause)).await;
         *pause = (*pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         let opening = Link::open(&plan.target, &name, plan.pool_size);
         match timeout(DIAL_TIMEOUT, opening).await {
@@ -122,6 +124,11 @@ async fn dial(office: &Office, pause: &mut Duration) -> (Link, Pushes) {
             Err(_) => tell_news(&mut told, "no answer"),
         }
     }
+}
+
+/// By half more or less, so that not all hosts do the same at the same time.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.5 + (RandomState::new().hash_one(0) % 1024) as f64 / 1024.0)
 }
 
 /// Says why there is no link, when that is not what was said last.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::clock::now_ms;
+
 /// Counters and gauges. The fleet's own thread writes them, anyone may read.
 #[derive(Debug)]
 pub struct FleetStats {
@@ -76,7 +78,7 @@ impl Default for FleetStats {
     fn default() -> Self {
         let histogram = || Mutex::new(histogram());
         Self {
-            down_since_ms: AtomicU64::new(super::now_ms()),
+            down_since_ms: AtomicU64::new(now_ms()),
             echoed_at_ms: AtomicU64::default(),
             is_fresh: AtomicBool::default(),
             outbox_messages: AtomicU64::default(),

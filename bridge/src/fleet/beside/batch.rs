@@ -4,9 +4,9 @@
 //! different nodes side by side. A node that has lost the scripts gets them again and goes on where
 //! it stopped: every script here can be repeated.
 
-use redis::{Cmd, FromRedisValue, Script, ServerErrorKind, Value, cmd, from_redis_value_ref};
+use redis::{Cmd, FromRedisValue, Script, Value, cmd, from_redis_value_ref};
 
-use crate::fleet::link::{Link, LinkError, together};
+use crate::fleet::link::{Link, LinkError, Refusal, together};
 
 /// Commands sent to a node at once.
 const PIPELINE_MAX: usize = 512;
@@ -152,10 +152,11 @@ async fn send_chunk(
     mut chunk: Vec<(usize, Cmd, bool)>,
     done: &mut Vec<(usize, Value)>,
 ) -> Result<(), LinkError> {
+    let is_unknown = |it: &Value| matches!(Refusal::of(it), Some(Refusal::NoScript));
     for _ in 0..=LOADS_MAX {
         let commands: Vec<Cmd> = chunk.iter().map(|(_, command, _)| command.clone()).collect();
         let answers = link.send(node, &commands).await?;
-        let lost = answers.iter().position(is_no_script).unwrap_or(answers.len());
+        let lost = answers.iter().position(is_unknown).unwrap_or(answers.len());
         let mut again = Vec::new();
         for (at, ((index, command, is_script), answer)) in
             chunk.into_iter().zip(answers).enumerate()
@@ -176,11 +177,6 @@ async fn send_chunk(
     Err(LinkError("Redis loses its scripts".to_owned()))
 }
 
-fn is_no_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error)
-        if error.kind() == Some(ServerErrorKind::NoScript))
-}
-
 /// An answer as a type, `None` if it is another or an error.
 pub(super) fn read<T: FromRedisValue>(answer: &Value) -> Option<T> {
     from_redis_value_ref(answer).ok()
@@ -190,4 +186,9 @@ pub(super) fn read<T: FromRedisValue>(answer: &Value) -> Option<T> {
 /// something else, or this user's to leave alone.
 pub(super) fn is_barred(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if matches!(error.code(), "WRONGTYPE" | "NOPERM"))
+}
+
+/// How something is published on a room's channel.
+pub(super) fn verb(link: &Link) -> &'static str {
+    if link.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
 }

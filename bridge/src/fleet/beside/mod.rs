@@ -14,14 +14,20 @@ mod inquiries;
 mod members;
 mod reap;
 mod recover;
+mod recoveries;
 mod renewals;
+mod roster;
+mod serve;
 mod sessions;
+mod steps;
 mod summaries;
 #[cfg(test)]
 mod tests;
 mod track;
 mod trail;
+mod trails;
 mod users;
+mod write;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,21 +35,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::warn;
 
-use super::Office;
 use super::inquiry::Inquiry;
 use super::link::{Link, LinkError};
+use super::office::Office;
 use super::words::{News, Word};
+use batch::verb;
 use desk::Desk;
 use hosts::Pace;
 
 /// See the module.
 pub(super) struct Beside {
     desk: Rc<Desk>,
-}
-
-/// How something is published on a room's channel.
-fn verb(link: &Link) -> &'static str {
-    if link.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
 }
 
 impl Beside {

@@ -5,28 +5,23 @@
 //! read at the beginning: of several hosts who try, one succeeds, and whatever fails before has
 //! changed nothing.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::{Mutex, Semaphore};
 
 use super::batch::{Batch, read};
 use super::desk::Desk;
 use super::sessions::{TAKEN_TTL, taken};
+use super::steps::{Steps, WHOLE, read_passed};
 use super::track::{Has, Told, Track, place, replayed};
-use super::trail::{Steps, WHOLE, read_passed};
 use crate::fleet::link::{Link, LinkError, together};
 use crate::fleet::order::read_page;
 use crate::fleet::words::{HostId, News, Offset, Recovered, Session, room_tag};
 use crate::message::Range;
 use crate::port::Ticket;
-
-/// Recoveries under way at once; others wait.
-const AT_ONCE_MAX: usize = 64;
 
 /// Messages of one session, and their bytes.
 const MESSAGES_MAX: usize = 1000;
@@ -44,20 +39,6 @@ const ENTRIES_AT_ONCE: usize = 64;
 /// Steps of a trail that are read. Beyond, sessions far behind are not recovered.
 const STEPS_MAX: usize = 1 << 20;
 
-/// How long a trail that has been read is kept for the next session of the same shard.
-const TRACK_KEPT: Duration = Duration::from_secs(30);
-
-/// Trails that are kept at once.
-const TRACKS_MAX: usize = 64;
-
-type Tracks = HashMap<(HostId, u16), (Instant, Rc<Mutex<Track>>)>;
-
-/// See the module.
-pub(super) struct Recoveries {
-    at_once: Semaphore,
-    tracks: RefCell<Tracks>,
-}
-
 /// How one try ended.
 enum Try {
     Done(Recovered),
@@ -65,31 +46,6 @@ enum Try {
     Gone,
     /// Perhaps a little later.
     Again,
-}
-
-impl Default for Recoveries {
-    fn default() -> Self {
-        Self { at_once: Semaphore::new(AT_ONCE_MAX), tracks: RefCell::default() }
-    }
-}
-
-impl Recoveries {
-    /// Lets go of trails that nobody has asked for lately.
-    pub(super) fn expire(&self, now: Instant) {
-        let mut tracks = self.tracks.borrow_mut();
-        tracks.retain(|_, (at, _)| now.duration_since(*at) < TRACK_KEPT);
-    }
-
-    fn track(&self, host: HostId, shard: u16) -> Rc<Mutex<Track>> {
-        let mut tracks = self.tracks.borrow_mut();
-        if tracks.len() >= TRACKS_MAX && !tracks.contains_key(&(host, shard)) {
-            tracks.clear();
-        }
-        let (at, track) =
-            tracks.entry((host, shard)).or_insert_with(|| (Instant::now(), Rc::default()));
-        *at = Instant::now();
-        Rc::clone(track)
-    }
 }
 
 impl Desk {

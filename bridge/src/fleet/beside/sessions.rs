@@ -10,21 +10,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
-use serde::Serialize;
+use redis::Value;
 use tracing::warn;
 
-use super::batch::{Batch, read};
-use super::desk::Desk;
+use super::batch::read;
 use super::renewals::Renewals;
-use crate::fleet::link::{Link, LinkError};
 use crate::fleet::words::{HostId, Session};
 
 /// How much longer than it can be recovered a session is kept, so that a renewal may be late.
 const MARGIN: Duration = Duration::from_secs(600);
 
 /// Sessions written at once.
-const BATCH_MAX: usize = 512;
+pub(super) const BATCH_MAX: usize = 512;
 
 /// Sessions that wait for Redis whole. Of those beyond only the end is written.
 const WHOLE_MAX: usize = 1 << 16;
@@ -46,7 +43,7 @@ const FORGOTTEN_MAX: usize = 8;
 
 /// What Redis shall have of a session.
 #[derive(Clone, Debug)]
-enum Write {
+pub(super) enum Write {
     /// This.
     Keep(Box<Session>),
     /// Nothing.
@@ -74,8 +71,8 @@ pub(super) struct Sessions {
     /// Sockets of this host whose sessions it has taken over for newer ones: since when, which, and
     /// whether anything has changed of them since.
     superseded: RefCell<HashMap<Box<str>, Superseded>>,
-    renewals: RefCell<Renewals<Box<str>>>,
-    ttl: Duration,
+    pub(super) renewals: RefCell<Renewals<Box<str>>>,
+    pub(super) ttl: Duration,
     is_off: bool,
 }
 
@@ -253,12 +250,12 @@ impl Sessions {
         waiting.insert(pid, write);
     }
 
-    fn waiting_count(&self) -> usize {
+    pub(super) fn waiting_count(&self) -> usize {
         self.waiting.borrow().len() + self.flying.borrow().len()
     }
 
     /// Some of those that wait, to be written now.
-    fn take_some(&self) -> Vec<(Box<str>, Write)> {
+    pub(super) fn take_some(&self) -> Vec<(Box<str>, Write)> {
         let mut waiting = self.waiting.borrow_mut();
         // The link broke while these were written.
         for (pid, write) in self.flying.take() {
@@ -276,7 +273,7 @@ impl Sessions {
     }
 
     /// Redis has answered.
-    fn on_written(&self, pid: Box<str>, write: Write, answer: &Value) {
+    pub(super) fn on_written(&self, pid: Box<str>, write: Write, answer: &Value) {
         self.flying.borrow_mut().remove(&pid);
         let done = read::<i64>(answer);
         let is_there = match &write {
@@ -330,78 +327,5 @@ fn after(before: Option<Write>, newer: Write) -> Write {
             Write::Forget(sids)
         }
         (_, newer) => newer,
-    }
-}
-
-fn json(it: &impl Serialize) -> String {
-    serde_json::to_string(it).unwrap_or_default()
-}
-
-impl Desk {
-    /// Writes sessions that Redis does not have.
-    pub(super) async fn flush_sessions(&self, link: &Link) -> Result<(), LinkError> {
-        // What comes meanwhile has its turn later: other things wait too.
-        for _ in 0..=self.sessions.waiting_count() / BATCH_MAX {
-            let written = self.sessions.take_some();
-            if written.is_empty() {
-                break;
-            }
-            let mut batch = Batch::default();
-            for (pid, write) in &written {
-                if matches!(write, Write::Keep(_)) {
-                    // From now on it may be there, whatever becomes of the link.
-                    self.sessions.renewals.borrow_mut().insert(pid.clone());
-                }
-                let key = self.office.keys.session(pid);
-                let call = self.session_call(&key, write);
-                batch.call(link, &key, call);
-            }
-            let answers = batch.send(link, &self.scripts).await?;
-            for ((pid, write), answer) in written.into_iter().zip(answers) {
-                self.sessions.on_written(pid, write, &answer);
-            }
-        }
-        Ok(())
-    }
-
-    fn session_call(&self, key: &str, write: &Write) -> Cmd {
-        let (host, ttl_ms) = (self.office.plan.host, self.sessions.ttl.as_millis() as u64);
-        if let Write::Release(session) = write {
-            let mut call = self.scripts.claim.call(&[key]);
-            return call.arg(taken(host)).arg(json(session)).arg(ttl_ms).take();
-        }
-        let text = if let Write::Keep(session) = write { json(session) } else { String::new() };
-        let mut call = self.scripts.remember.call(&[key]);
-        call.arg(beginning(host)).arg(text).arg(ttl_ms);
-        if let Write::Forget(sids) = write {
-            sids.iter().for_each(|sid| {
-                call.arg(json(sid));
-            });
-        }
-        call
-    }
-
-    /// Renews sessions that are due.
-    pub(super) async fn renew_sessions(&self, link: &Link, now: Instant) -> Result<(), LinkError> {
-        loop {
-            let due = self.sessions.renewals.borrow_mut().poll_due(now);
-            let Some(pids) = due else { return Ok(()) };
-            let mut batch = Batch::default();
-            for pid in &pids {
-                let key = self.office.keys.session(pid);
-                let mut renew = redis::cmd("PEXPIRE");
-                renew.arg(&key).arg(self.sessions.ttl.as_millis() as u64);
-                batch.push(link, &key, renew);
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            let answers = batch.send(link, &self.scripts).await?;
-            for (pid, answer) in pids.iter().zip(answers) {
-                if read::<i64>(&answer) == Some(0) {
-                    self.sessions.renewals.borrow_mut().remove(pid);
-                }
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::fleet::words::Stay;
 
-use super::trail::Steps;
+use super::steps::Steps;
 
 /// What is known of a client's place in a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,18 +7,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::batch::Batch;
-use super::desk::Desk;
 use super::renewals::Renewals;
-use crate::fleet::link::{Link, LinkError};
 
 /// How long a user is kept without being renewed.
-const USER_TTL: Duration = Duration::from_secs(600);
-
-/// Users written at once.
-const BATCH_MAX: usize = 512;
+pub(super) const USER_TTL: Duration = Duration::from_secs(600);
 
 /// A user's connections to each shard that has some.
 type Shards = Vec<(u16, u32)>;
@@ -28,8 +22,8 @@ pub(super) struct Users {
     /// Those who are here.
     here: RefCell<HashMap<Arc<str>, Shards>>,
     /// Those of whom Redis does not know.
-    waiting: RefCell<HashSet<Arc<str>>>,
-    renewals: RefCell<Renewals<Arc<str>>>,
+    pub(super) waiting: RefCell<HashSet<Arc<str>>>,
+    pub(super) renewals: RefCell<Renewals<Arc<str>>>,
 }
 
 impl Default for Users {
@@ -67,53 +61,7 @@ impl Users {
         self.waiting.borrow_mut().retain(|id| here.contains_key(id));
     }
 
-    fn connections(&self, id: &str) -> u32 {
+    pub(super) fn connections(&self, id: &str) -> u32 {
         self.here.borrow().get(id).map_or(0, |shards| shards.iter().map(|(_, count)| count).sum())
-    }
-}
-
-impl Desk {
-    /// Writes the users of whom Redis does not know.
-    pub(super) async fn flush_users(&self, link: &Link) -> Result<(), LinkError> {
-        loop {
-            let some = self.users.waiting.borrow().iter().take(BATCH_MAX).cloned().collect();
-            let some: Vec<Arc<str>> = some;
-            if some.is_empty() {
-                return Ok(());
-            }
-            let before: Vec<u32> = some.iter().map(|id| self.users.connections(id)).collect();
-            self.write_users(link, &some).await?;
-            let mut waiting = self.users.waiting.borrow_mut();
-            for (id, before) in some.iter().zip(before) {
-                // What has changed while it was written is written again.
-                if self.users.connections(id) == before {
-                    waiting.remove(id);
-                }
-            }
-        }
-    }
-
-    /// Renews users that are due.
-    pub(super) async fn renew_users(&self, link: &Link, now: Instant) -> Result<(), LinkError> {
-        loop {
-            let due = self.users.renewals.borrow_mut().poll_due(now);
-            let Some(some) = due else { return Ok(()) };
-            self.write_users(link, &some).await?;
-        }
-    }
-
-    async fn write_users(&self, link: &Link, ids: &[Arc<str>]) -> Result<(), LinkError> {
-        let mut batch = Batch::default();
-        for id in ids {
-            let key = self.office.keys.user(id);
-            let mut call = self.scripts.user.call(&[&key]);
-            call.arg(format!("{:08x}", self.office.plan.host)).arg(self.users.connections(id));
-            call.arg(USER_TTL.as_millis() as u64);
-            batch.call(link, &key, call);
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        batch.send(link, &self.scripts).await.map(drop)
     }
 }

@@ -4,7 +4,6 @@
 //! Each node is asked every second to tell a channel of this host a word, which must come back on
 //! the subscribing connection; if it does not, the link is given up.
 
-use std::cell::{Cell, RefCell};
 use std::mem;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,10 +11,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Link, LinkError, Office, Orders, wire};
-use crate::fleet::keys::PARTITIONS;
-use crate::fleet::link::{Refusal, together};
-use crate::fleet::now_ms;
+use super::orders::Orders;
+use super::wire;
+use crate::fleet::clock::now_ms;
+use crate::fleet::link::{Link, LinkError, Refusal, together};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,61 +25,15 @@ const PATIENCE_STEPS: u32 = 8;
 /// How long an echo may take while other pushes come.
 const BUSY_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is under way.
-pub(super) struct Probe {
-    /// What all channels of probes of this host begin with.
-    prefix: String,
-    /// The word that must come back, from each of these channels.
-    expected: RefCell<(String, Vec<String>)>,
-    came: tokio::sync::Notify,
-    /// Pushes that were passed on.
-    passed: Cell<u64>,
-}
-
-impl Probe {
-    pub(super) fn new(office: &Rc<Office>) -> Self {
-        let prefix = office.keys.probe(office.plan.host);
-        let came = tokio::sync::Notify::new();
-        Self { prefix, expected: RefCell::default(), came, passed: Cell::default() }
-    }
-
-    /// False if it is no probe.
-    pub(super) fn on_push(&self, channel: &str, payload: &[u8]) -> bool {
-        if !channel.starts_with(&self.prefix) {
-            return false;
-        }
-        let mut expected = self.expected.borrow_mut();
-        if expected.0.as_bytes() == payload {
-            expected.1.retain(|it| it != channel);
-            if expected.1.is_empty() {
-                self.came.notify_one();
-            }
-        }
-        true
-    }
-
-    /// A channel that belongs to each node.
-    fn channels(&self, link: &Link) -> Vec<String> {
-        let mut channels = vec![None; link.nodes_count()];
-        for partition in 0..PARTITIONS {
-            let channel = format!("{}:{{p{partition:03}}}", self.prefix);
-            if let Some(its) = channels.get_mut(link.node_of(&channel)) {
-                its.get_or_insert(channel);
-            }
-        }
-        channels.into_iter().flatten().collect()
-    }
-}
-
 impl Orders {
     /// Probes until the link ends, or ends it.
     pub(super) async fn probe(&self, link: &Rc<Link>) -> Result<(), LinkError> {
-        let channels = self.probe.channels(link);
+        let channels = self.echo.channels(link);
         link.subscribe(&channels, link.is_cluster()).await?;
         loop {
             let began = Instant::now();
             let word = format!("{:016x}", wire::random_epoch());
-            *self.probe.expected.borrow_mut() = (word.clone(), channels.clone());
+            *self.echo.expected.borrow_mut() = (word.clone(), channels.clone());
             let asked = channels.iter().map(|channel| self.publish_probe(link, channel, &word));
             together(asked).await.into_iter().collect::<Result<(), _>>()?;
             if !self.echo_comes().await {
@@ -99,12 +52,12 @@ impl Orders {
     /// off it stands behind them. Silence is counted in steps: a process that was itself stopped
     /// reads first what has come.
     async fn echo_comes(&self) -> bool {
-        let (began, mut passed, mut steps) = (Instant::now(), self.probe.passed.get(), 0);
-        while !self.probe.expected.borrow().1.is_empty() {
-            if timeout(PATIENCE / PATIENCE_STEPS, self.probe.came.notified()).await.is_ok() {
+        let (began, mut passed, mut steps) = (Instant::now(), self.echo.passed.get(), 0);
+        while !self.echo.expected.borrow().1.is_empty() {
+            if timeout(PATIENCE / PATIENCE_STEPS, self.echo.came.notified()).await.is_ok() {
                 continue;
             }
-            let before = mem::replace(&mut passed, self.probe.passed.get());
+            let before = mem::replace(&mut passed, self.echo.passed.get());
             steps = if before == passed { steps + 1 } else { 0 };
             if steps >= PATIENCE_STEPS || began.elapsed() > BUSY_PATIENCE {
                 return false;
@@ -115,7 +68,7 @@ impl Orders {
 
     /// So many pushes have been passed on.
     pub(in crate::fleet) fn note_passed(&self, count: usize) {
-        let passed = &self.probe.passed;
+        let passed = &self.echo.passed;
         passed.set(passed.get().wrapping_add(count as u64));
     }
 

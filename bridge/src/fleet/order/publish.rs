@@ -1,4 +1,4 @@
-//! The outbox: messages on their way into Redis, in their order.
+//! Publishing: what stands in the [`Outbox`] goes into Redis, in its order.
 //!
 //! Pipelines follow one another without waiting, a few at a time; answers are taken in order. What
 //! a broken link leaves unanswered is sent again in the same order, and the script recognises what
@@ -6,14 +6,11 @@
 //! unanswered, and the script refuses it if that is missing. Only Redis's own well-formed answer
 //! counts as success; what has waited for too long is refused and dropped.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use redis::{Cmd, Value};
@@ -21,64 +18,17 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::flight::Flights;
+use super::orders::Orders;
+use super::outbox::{Flying, Item, Outbox, PIPELINE_MESSAGES_MAX};
 use super::script::{Publish, Terms};
 use super::wire;
-use super::{Link, LinkError, Ordered, Orders};
-use crate::fleet::link::{Refusal, together};
-use crate::fleet::now_us;
-use crate::message::{Draft, Message};
-use crate::port::Ticket;
+use crate::fleet::clock::now_us;
+use crate::fleet::link::{Link, LinkError, Refusal, together};
+use crate::fleet::words::Ordered;
+use crate::message::Message;
 
-/// Messages in one pipeline, their bytes, and pipelines that wait for answers at a time.
-const PIPELINE_MESSAGES_MAX: usize = 512;
-const PIPELINE_BYTES_MAX: usize = 4 << 20;
+/// Pipelines that wait for answers at a time.
 const PIPELINES_MAX: usize = 3;
-
-/// How long a message waits for Redis.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A message to be published.
-pub(super) struct Item {
-    pub(super) shard: u16,
-    pub(super) ticket: Ticket,
-    pub(super) room: Arc<str>,
-    pub(super) id: Box<str>,
-    pub(super) at_ms: u64,
-    pub(super) draft: Draft,
-    pub(super) floor: u64,
-    record: Vec<u8>,
-    /// The key under which its repetition is recognised.
-    sent: String,
-    since: Instant,
-    /// How many were sent before it, over this link.
-    number: u64,
-}
-
-/// Messages of a room that are under way.
-#[derive(Default)]
-struct Flying {
-    count: usize,
-    /// The last one's [`Item::sent`].
-    last: String,
-    number: u64,
-    /// One was refused: those behind it, up to this one, will be found to lack it.
-    refused_to: u64,
-}
-
-/// What waits for Redis.
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// Not sent yet.
-    waiting: VecDeque<Item>,
-    /// Pipelines under way, the first first.
-    flight: VecDeque<Vec<Item>>,
-    /// Answered so that they must be sent again, once nothing is under way.
-    returned: VecDeque<Item>,
-    flying: HashMap<Arc<str>, Flying>,
-    bytes: usize,
-    count: usize,
-    sent: u64,
-}
 
 /// What has become of a message.
 enum Fate {
@@ -87,88 +37,9 @@ enum Fate {
     Again,
 }
 
-impl Item {
-    fn weight(&self) -> usize {
-        self.record.len() + self.sent.len() + self.id.len()
-    }
-}
-
-impl Outbox {
-    fn push(&mut self, item: Item) {
-        self.bytes += item.weight();
-        self.count += 1;
-        self.waiting.push_back(item);
-    }
-
-    fn forget(&mut self, item: &Item) {
-        self.bytes -= item.weight();
-        self.count -= 1;
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Nothing is under way any more: what was, is sent again first.
-    pub(super) fn rewind(&mut self) {
-        let unanswered = mem::take(&mut self.flight).into_iter().flatten();
-        let mut again: VecDeque<Item> = mem::take(&mut self.returned);
-        again.extend(unanswered);
-        again.append(&mut self.waiting);
-        self.waiting = again;
-        self.flying.clear();
-    }
-
-    /// Takes out what has waited for too long.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Item> {
-        let mut overdue = Vec::new();
-        while self.waiting.front().is_some_and(|item| item.since + PATIENCE <= now)
-            && let Some(item) = self.waiting.pop_front()
-        {
-            self.forget(&item);
-            overdue.push(item);
-        }
-        overdue
-    }
-
-    /// Starts the next pipeline: its messages now stand at the end of `flight`.
-    fn take_pipeline(&mut self) -> usize {
-        let (mut count, mut bytes) = (0, 0);
-        while count < self.waiting.len().min(PIPELINE_MESSAGES_MAX)
-            && (count == 0 || bytes + self.waiting[count].weight() <= PIPELINE_BYTES_MAX)
-        {
-            bytes += self.waiting[count].weight();
-            count += 1;
-        }
-        let items = self.waiting.drain(..count).collect();
-        self.flight.push_back(items);
-        count
-    }
-}
-
 type Answers = Result<Vec<Value>, LinkError>;
 
 impl Orders {
-    /// Puts a message into the outbox.
-    pub(super) fn post(&self, mut item: Item) {
-        let keys = &self.office.keys;
-        item.record = wire::record(item.at_ms, &item.draft);
-        item.sent = match &item.draft.client_id {
-            Some(id) => keys.sent(&item.room, &format!("c:{id}")),
-            None => keys.sent(&item.room, &format!("m:{}", item.id)),
-        };
-        if wire::is_plain(&item.id) && item.floor < wire::SEQ_MAX {
-            self.outbox.borrow_mut().push(item);
-        } else {
-            self.refuse(&item);
-        }
-    }
-
-    fn refuse(&self, item: &Item) {
-        self.stats().refused.fetch_add(1, Relaxed);
-        self.tell(item.shard, Ordered::Refused { ticket: item.ticket });
-    }
-
     /// Refuses what has waited for too long.
     pub(super) fn refuse_overdue(&self) {
         let overdue = self.outbox.borrow_mut().take_overdue(Instant::now());
@@ -403,31 +274,6 @@ impl Orders {
         if let Some(room) = self.rooms.borrow_mut().map.get_mut(&item.room) {
             room.course.note_given(epoch, seq, &item.id);
         }
-    }
-
-    /// Loads the scripts at a node.
-    pub(super) async fn load_scripts(&self, link: &Link, node: usize) -> Result<(), LinkError> {
-        for answer in link.send(node, &self.scripts.loading()).await? {
-            if let Some(refused) = Refusal::of(&answer) {
-                return Err(self.give_up(link, &format!("scripts are refused: {refused:?}")));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Item {
-    /// A message as it comes from a shard.
-    pub(super) fn new(
-        from: (u16, Ticket),
-        room: Arc<str>,
-        named: (Box<str>, u64),
-        draft: Draft,
-        floor: u64,
-    ) -> Self {
-        let ((shard, ticket), (id, at_ms)) = (from, named);
-        let (record, sent, since) = (Vec::new(), String::new(), Instant::now());
-        Self { shard, ticket, room, id, at_ms, draft, floor, record, sent, since, number: 0 }
     }
 }
 

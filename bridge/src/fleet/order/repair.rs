@@ -14,16 +14,18 @@ use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
+use super::course::Mended;
 use super::flight::Flights;
-use super::room::Mended;
-use super::rooms::{Phase, What};
+use super::orders::Orders;
+use super::room::Phase;
+use super::rooms::What;
 use super::script::Asked;
-use super::settings::settings_found;
+use super::settings::kept;
 use super::wire::{self, Found};
-use super::{Joined, Link, LinkError, Ordered, Orders};
 use crate::fleet::line::ShardEnd;
-use crate::fleet::link::{Refusal, together};
+use crate::fleet::link::{Link, LinkError, Refusal, together};
 use crate::fleet::stats::note;
+use crate::fleet::words::{Joined, Ordered};
 
 /// Rooms taken in one go, those of one pipeline, and pipelines that a node works at. A connection
 /// is silent until a pipeline is answered whole: with what each room may answer, that is 4 MB.
@@ -246,7 +248,7 @@ impl Orders {
             Phase::Opening => {
                 let messages = room.course.restart(found, room.floor);
                 let last_seq = room.course.last();
-                let settings = settings_found(&key, settings);
+                let settings = kept(&key, settings).flatten();
                 let found = Some(Joined { messages, last_seq, settings });
                 vec![Ordered::Opened { room: Arc::clone(&key), found }]
             }
@@ -290,7 +292,7 @@ impl Orders {
         told.into_iter().for_each(|it| self.tell(shard, it));
         if !is_configured
             && reading.phase != Phase::Opening
-            && let Some(settings) = settings_found(&key, settings)
+            && let Some(settings) = kept(&key, settings).flatten()
         {
             self.tell(shard, Ordered::Configured { room: Arc::clone(&key), settings });
         }

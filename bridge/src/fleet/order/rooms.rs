@@ -1,4 +1,4 @@
-//! The rooms that are open here, and what arrives for them.
+//! The book of the rooms that are open here: which must be read, and what is held for them.
 //!
 //! While a room is being read, what arrives is held and looked at afterwards: messages until the
 //! room's order is known again, the rest until its roster is, so that no older roster overwrites
@@ -7,17 +7,13 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::room::{Course, Step};
-use super::{Beside, Ordered, Orders, settings, wire};
-use crate::fleet::now_us;
-use crate::fleet::stats::note;
+use super::room::{Phase, Room};
 
 /// Events held for one room, and their bytes for all.
 const HELD_MAX: usize = 1024;
@@ -29,58 +25,6 @@ const REFUSALS_MAX: u32 = 5;
 
 /// How long a room stays subscribed that nobody is in: members come back.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
-
-/// Where a room is on its way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Phase {
-    /// It must be subscribed to and read, before its shard may be told of anything.
-    Opening,
-    /// What arrives is delivered.
-    Live,
-    /// It must be read from where it stands.
-    Mending,
-    /// Its continuity is lost: its newest messages must be read.
-    Restarting,
-    /// Nobody is in it.
-    Closed,
-}
-
-/// A room of this host.
-pub(super) struct Room {
-    pub(super) shard: u16,
-    pub(super) phase: Phase,
-    pub(super) course: Course,
-    /// What was known of it when it was opened.
-    pub(super) floor: u64,
-    pub(super) subscribed: bool,
-    /// Whether it stands in [`Rooms::due`].
-    queued: bool,
-    /// Whether it stands in [`Rooms::behind`].
-    is_behind: bool,
-    /// Messages' events that came while it was being read.
-    pub(super) held: Vec<Box<[u8]>>,
-    /// Whether some had to be forgotten.
-    pub(super) overflown: bool,
-    /// Other events are held until its roster is known, which is asked for under this number.
-    pub(super) roster_due: bool,
-    roster_asked: u64,
-    others: Vec<Box<[u8]>>,
-    /// Whether some of those had to be forgotten.
-    others_overflown: bool,
-    /// Settings have come since it was asked for: what the answer has may be older.
-    pub(super) is_configured: bool,
-    /// How often in a row Redis has refused to read it.
-    refusals: u32,
-    /// Which read it waits for; the answer to another is void.
-    pub(super) asked: u64,
-    /// Since when it is in its phase.
-    pub(super) since: Instant,
-    /// When something arrived for it.
-    active: Instant,
-    /// When it is compared with Redis, and what the comparison before has found.
-    pub(super) sweep_at: Instant,
-    pub(super) suspected: Option<u64>,
-}
 
 /// All rooms.
 #[derive(Default)]
@@ -108,60 +52,6 @@ pub(super) struct Rooms {
 pub(super) enum What {
     Room,
     Roster(u64),
-}
-
-/// What an event amounts to.
-enum Verdict {
-    Deliver(Ordered, u64),
-    Twice,
-    Mend,
-}
-
-impl Room {
-    fn new(shard: u16, floor: u64, now: Instant) -> Self {
-        Self {
-            shard,
-            phase: Phase::Opening,
-            course: Course::default(),
-            floor,
-            subscribed: false,
-            queued: false,
-            is_behind: false,
-            held: Vec::new(),
-            overflown: false,
-            roster_due: true,
-            roster_asked: 0,
-            others: Vec::new(),
-            others_overflown: false,
-            is_configured: false,
-            refusals: 0,
-            asked: 0,
-            since: now,
-            active: now,
-            sweep_at: now,
-            suspected: None,
-        }
-    }
-
-    /// It has been read.
-    pub(super) fn go_live(&mut self, now: Instant) {
-        (self.phase, self.since, self.suspected) = (Phase::Live, now, None);
-        (self.sweep_at, self.refusals) = (super::sweep::next(now), 0);
-    }
-
-    fn on_message(&mut self, key: &Arc<str>, payload: &[u8]) -> Verdict {
-        let Some(event) = wire::event(payload) else { return Verdict::Mend };
-        let message = wire::message(event.id, event.seq, event.record);
-        let Some(message) = message.map(Arc::new) else { return Verdict::Mend };
-        match self.course.step(event.epoch, event.seq, event.prev, event.id) {
-            Step::Next => {
-                let room = Arc::clone(key);
-                Verdict::Deliver(Ordered::Delivered { room, message }, event.at_us)
-            }
-            Step::Known => Verdict::Twice,
-            Step::Unsure => Verdict::Mend,
-        }
-    }
 }
 
 impl Rooms {
@@ -205,7 +95,7 @@ impl Rooms {
     }
 
     /// Holds an event back; false if there is too much already.
-    fn hold(&mut self, key: &str, payload: &[u8], is_message: bool) -> bool {
+    pub(super) fn hold(&mut self, key: &str, payload: &[u8], is_message: bool) -> bool {
         let full = self.held_bytes + payload.len() > HELD_BYTES_MAX;
         let Some(room) = self.map.get_mut(key) else { return true };
         let list = if is_message { &mut room.held } else { &mut room.others };
@@ -242,7 +132,7 @@ impl Rooms {
     }
 
     /// Its shard is too far behind to be told what has come: the room is read when it no longer is.
-    fn fall_behind(&mut self, key: &Arc<str>, now: Instant) {
+    pub(super) fn fall_behind(&mut self, key: &Arc<str>, now: Instant) {
         let Some(room) = self.map.get_mut(key) else { return };
         if room.phase == Phase::Live {
             (room.phase, room.since) = (Phase::Mending, now);
@@ -457,76 +347,6 @@ impl Rooms {
             (room.overflown, room.is_configured) = (false, false);
         }
         number
-    }
-}
-
-impl Orders {
-    /// Something came on a room's channel. Its first byte says what: `M` and `C` are handled here,
-    /// the rest by [`Beside::on_event`] with the room's shard.
-    pub(in crate::fleet) fn on_event(&self, beside: &Beside, name: &str, payload: &[u8]) {
-        let mut rooms = self.rooms.borrow_mut();
-        let Some((key, room)) = rooms.map.get_key_value_mut(name) else { return };
-        room.active = Instant::now();
-        let (key, shard, phase) = (Arc::clone(key), room.shard, room.phase);
-        let is_message = payload.first() == Some(&b'M');
-        let is_held = if is_message { phase != Phase::Live } else { room.roster_due };
-        if phase == Phase::Closed {
-            return;
-        }
-        let is_full = self.is_full(shard);
-        if is_full {
-            rooms.fall_behind(&key, Instant::now());
-        }
-        if is_held || is_full {
-            let fits = !is_full && rooms.hold(name, payload, is_message);
-            if let Some(room) = rooms.map.get_mut(name)
-                && !fits
-            {
-                *(if is_message { &mut room.overflown } else { &mut room.others_overflown }) = true;
-            }
-            return;
-        }
-        drop(rooms);
-        if is_message {
-            self.on_message(&key, payload);
-        } else {
-            self.on_other(beside, shard, &key, payload);
-        }
-    }
-
-    /// A message's event in a live room.
-    pub(super) fn on_message(&self, key: &Arc<str>, payload: &[u8]) {
-        let mut rooms = self.rooms.borrow_mut();
-        let Some(room) = rooms.map.get_mut(key) else { return };
-        let shard = room.shard;
-        match room.on_message(key, payload) {
-            Verdict::Deliver(ordered, at_us) => {
-                self.stats().delivered.fetch_add(1, Relaxed);
-                note(
-                    &self.stats().delivery_us,
-                    Duration::from_micros(now_us().saturating_sub(at_us)),
-                );
-                self.tell(shard, ordered);
-            }
-            Verdict::Twice => {
-                self.stats().dropped_twice.fetch_add(1, Relaxed);
-            }
-            Verdict::Mend => {
-                rooms.doubt(key, Phase::Mending, Instant::now());
-                self.rooms_due.notify_one();
-            }
-        }
-    }
-
-    /// Anything else in a room whose roster is known.
-    pub(super) fn on_other(&self, beside: &Beside, shard: u16, key: &Arc<str>, payload: &[u8]) {
-        if payload.first() != Some(&b'C') {
-            return beside.on_event(shard, key, payload);
-        }
-        if let Some(settings) = settings::read_event(key, payload) {
-            self.rooms.borrow_mut().note_configured(key);
-            self.tell(shard, Ordered::Configured { room: Arc::clone(key), settings });
-        }
     }
 }
 

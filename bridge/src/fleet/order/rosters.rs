@@ -9,8 +9,12 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
+use super::orders::Orders;
 use super::rooms::What;
-use super::{Beside, FromFleet, Link, LinkError, News, Orders};
+use crate::fleet::beside::Beside;
+use crate::fleet::line::FromFleet;
+use crate::fleet::link::{Link, LinkError};
+use crate::fleet::words::News;
 
 /// Rosters read at a time.
 const SIDE_BY_SIDE: usize = 64;

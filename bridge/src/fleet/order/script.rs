@@ -59,13 +59,40 @@ redis.call(ARGV[12], ARGV[11], event .. '\n' .. record)
 return {0, epoch, seq}
 "#;
 
+/// What READ and PAGE begin with: entries of the stream (KEYS[2]) in a range's order, so many at
+/// most, and until so many bytes are passed, but two where there are two.
+macro_rules! take {
+    () => {
+        r#"
+local function take(range, from, to, count, left)
+  local entries = {}
+  while count > 0 and left > 0 do
+    local wanted = math.min(count, 32)
+    local got = redis.call(range, KEYS[2], from, to, 'COUNT', wanted)
+    for _, entry in ipairs(got) do
+      if left > 0 or #entries < 2 then
+        entries[#entries + 1] = entry
+        left = left - #(entry[2][4] or '') - 64
+      end
+    end
+    if #got < wanted then break end
+    count, from = count - #got, '(' .. got[#got][1]
+  end
+  return entries
+end
+"#
+    };
+}
+
 /// Where a room stands, and its entries: from ARGV[3] on, or the newest if that is empty. If Redis
 /// knows fewer numbers than the caller (ARGV[2]), a new epoch begins above them. If the caller has
 /// found its epoch (ARGV[7]) forked, it ends here, with no number skipped. ARGV: epoch, floor,
 /// from, count, bytes, the meta's TTL, the forked epoch. KEYS: meta, stream, settings. Answers
 /// `[epoch, seq, id, entries, settings]`.
-const READ: &str = r#"
-local floor, from = tonumber(ARGV[2]), ARGV[3]
+const READ: &str = concat!(
+    take!(),
+    r#"
+local floor = tonumber(ARGV[2])
 local settings = redis.call('HGETALL', KEYS[3])
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'i')
 local epoch, seq, id = meta[1], tonumber(meta[2]), meta[3]
@@ -84,46 +111,24 @@ if epoch and epoch == ARGV[7] then
 end
 if not epoch then return {false, 0, false, {}, settings} end
 redis.pcall('PEXPIRE', KEYS[1], ARGV[6])
-local count, left, entries = tonumber(ARGV[4]), tonumber(ARGV[5]), {}
-while count > 0 and left > 0 do
-  local wanted, got = math.min(count, 32), nil
-  if ARGV[3] == '' then
-    got = redis.call('XREVRANGE', KEYS[2], from == '' and '+' or from, '-', 'COUNT', wanted)
-  else
-    got = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', wanted)
-  end
-  for _, entry in ipairs(got) do
-    if left > 0 or #entries < 2 then
-      entries[#entries + 1] = entry
-      left = left - #(entry[2][4] or '') - 64
-    end
-  end
-  if #got < wanted then break end
-  count, from = count - #got, '(' .. got[#got][1]
-end
+local range, from, to = 'XRANGE', ARGV[3], '+'
+if from == '' then range, from, to = 'XREVRANGE', '+', '-' end
+local entries = take(range, from, to, tonumber(ARGV[4]), tonumber(ARGV[5]))
 return {epoch, string.format('%.0f', seq), id, entries, settings}
-"#;
+"#
+);
 
 /// A page of the newest entries of a range. KEYS: meta, stream. ARGV: the range's ends, count,
 /// bytes. Answers `[seq, the oldest entry's place, entries]`.
-const PAGE: &str = r#"
+const PAGE: &str = concat!(
+    take!(),
+    r#"
 local seq = redis.call('HGET', KEYS[1], 's')
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-local count, left, from, entries = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[2], {}
-while count > 0 and left > 0 do
-  local wanted = math.min(count, 32)
-  local got = redis.call('XREVRANGE', KEYS[2], from, ARGV[1], 'COUNT', wanted)
-  for _, entry in ipairs(got) do
-    if left > 0 or #entries < 2 then
-      entries[#entries + 1] = entry
-      left = left - #(entry[2][4] or '') - 64
-    end
-  end
-  if #got < wanted then break end
-  count, from = count - #got, '(' .. got[#got][1]
-end
+local entries = take('XREVRANGE', ARGV[2], ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]))
 return {seq, oldest and oldest[1] or false, entries}
-"#;
+"#
+);
 
 /// Tells the caller's channel a word. A replica refuses to delete, so a master that was one and is
 /// not known to be one no longer is found out.

@@ -10,12 +10,11 @@ use redis::Value;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::rooms::{Phase, Room};
+use super::orders::Orders;
+use super::room::{Phase, Room, next_sweep};
 use super::script::meta_ttl_ms;
-use super::{Link, LinkError, Orders, wire};
-
-/// How often a room is compared, by half more or less; a test has less time.
-const INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
+use super::wire;
+use crate::fleet::link::{Link, LinkError};
 
 /// When a room that seems behind is compared again: its message may be under way.
 const DOUBT: Duration = Duration::from_secs(3);
@@ -25,12 +24,6 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// Rooms compared in one go.
 const BATCH: usize = 512;
-
-/// When a room that was found right is compared next.
-pub(super) fn next(now: Instant) -> Instant {
-    let jitter = wire::random_epoch() % INTERVAL.as_millis() as u64;
-    now + INTERVAL / 2 + Duration::from_millis(jitter)
-}
 
 impl Orders {
     /// Compares rooms until the link ends.
@@ -58,7 +51,7 @@ impl Orders {
         let is_due = |room: &Room| room.phase == Phase::Live && room.sweep_at <= now;
         let due = rooms.map.iter_mut().filter(|(_, room)| is_due(room));
         due.map(|(key, room)| {
-            room.sweep_at = next(now);
+            room.sweep_at = next_sweep(now);
             Arc::clone(key)
         })
         .collect()

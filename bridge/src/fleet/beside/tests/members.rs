@@ -8,10 +8,7 @@ fn others_hear_of_members_and_oneself_does_not() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) = (
-            Host::start(&redis.url(), 1, &["r"]).await,
-            Host::start(&redis.url(), 2, &["r"]).await,
-        );
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &["r"]).await;
         a.settled(&admin).await;
         b.settled(&admin).await;
         a.enter("r", "x", r#"{"n":1}"#);
@@ -50,8 +47,7 @@ fn a_room_is_listed_as_long_as_anybody_is_in_it() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         let keys = Keys::new("t:");
         let rooms = keys.rooms(partition("r"));
         let own = |host| keys.rooms_of_host(partition("r"), host);
@@ -86,10 +82,7 @@ fn scripts_that_are_lost_are_loaded_again_in_order() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) = (
-            Host::start(&redis.url(), 1, &["r"]).await,
-            Host::start(&redis.url(), 2, &["r"]).await,
-        );
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &["r"]).await;
         a.settled(&admin).await;
         b.settled(&admin).await;
         for round in 0..20 {
@@ -146,10 +139,7 @@ fn a_large_roster_is_read_in_parts_and_knows_what_happened_meanwhile() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) = (
-            Host::start(&redis.url(), 1, &["r"]).await,
-            Host::start(&redis.url(), 2, &["r"]).await,
-        );
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &["r"]).await;
         for number in 0..5000 {
             a.enter("r", &number.to_string(), &format!(r#"{{"n":{number}}}"#));
         }
@@ -179,8 +169,7 @@ fn one_host_tells_another() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         a.settled(&admin).await;
         b.settled(&admin).await;
         let tell = |host, shard, words: &[u8]| Word::Tell { host, shard, words: words.into() };

@@ -46,7 +46,7 @@ fn trail(steps: &[(u64, &str, u64)]) -> Word {
 async fn told(admin: &Admin, position: u64) {
     let key = Keys::new("t:").passed(1, 0);
     let is_there = |it: &str| it.parse::<u64>().is_ok_and(|it| it >= position);
-    admin.until(&["HGET", &key, super::super::trail::WHOLE], is_there).await;
+    admin.until(&["HGET", &key, super::super::steps::WHOLE], is_there).await;
 }
 
 #[test]
@@ -54,8 +54,7 @@ fn each_room_goes_on_after_the_last_message_read() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         for seq in 1..=20 {
             admin.publish("busy", seq).await;
         }
@@ -104,8 +103,7 @@ fn what_is_gone_is_not_passed_over() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         let keys = Keys::new("t:");
         for seq in 1..=2000 {
             admin.publish("r", seq).await;
@@ -136,8 +134,7 @@ fn a_missing_entry_of_a_trail_is_noticed() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         let keys = Keys::new("t:");
         for seq in 1..=9 {
             admin.publish("r", seq).await;
@@ -203,8 +200,7 @@ fn a_trail_outlives_a_broken_link() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         for seq in 1..=4500 {
             admin.publish("r", seq).await;
         }

@@ -7,8 +7,7 @@ fn only_its_host_changes_a_session() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         a.word(remember("p", Some(session(1, 0, &[("r", 1)]))));
         a.word(remember("p", Some(session(1, 0, &[("r", 2)]))));
         a.word(remember("short", Some(session(1, 0, &[]))));

@@ -11,8 +11,7 @@ fn a_summary_goes_with_the_last_member() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         a.enter("r", "x", "{}");
         a.word(show("r", "1"));
         a.word(show("r", "2"));
@@ -36,8 +35,7 @@ fn whoever_shows_a_room_anew_wins() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         for round in 0..200 {
             let room = format!("r{round}");
             a.enter(&room, "x", "{}");

@@ -7,8 +7,7 @@ fn connections_are_counted_over_shards_and_hosts() {
     let redis = Redis::start();
     test(async {
         let admin = Admin::connect(&redis.url()).await;
-        let (a, b) =
-            (Host::start(&redis.url(), 1, &[]).await, Host::start(&redis.url(), 2, &[]).await);
+        let [a, b] = Host::start_all(&redis.url(), [1, 2], &[]).await;
         let user = |shard, connections| Word::User { id: "u".into(), connections, shard };
         a.word(user(0, 1));
         a.word(user(0, 2));

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::keys::Keys;
-use super::super::{Adapter, Fleet, FleetLine, FleetPlan, FromFleet, Target};
-use super::{Joined, News, Order, Ordered};
+use super::super::words::{Joined, News, Order, Ordered};
+use super::super::{Adapter, Fleet, FleetLine, FleetPlan, FleetStats, FromFleet, Target};
 use crate::fleet::processes::Redis;
 use crate::message::{Author, Draft, Message, Range};
 use crate::port::{Page, Ticket};
@@ -213,7 +213,7 @@ impl Host {
         self.published.len() + self.refused.len()
     }
 
-    fn stat(&self, of: impl Fn(&super::FleetStats) -> &std::sync::atomic::AtomicU64) -> u64 {
+    fn stat(&self, of: impl Fn(&FleetStats) -> &std::sync::atomic::AtomicU64) -> u64 {
         of(self.fleet.stats()).load(std::sync::atomic::Ordering::Relaxed)
     }
 }
