@@ -13,9 +13,10 @@
 //! ```js
 //! await socket.emitWithAck("enter", "lobby");
 //! socket.emit("cast", ["lobby"], [], "news", { body: 1 });      // to: lobby, except: nobody
+//! socket.emit("hint", ["lobby"], "typing", { by: "ann" });      // not to who is behind
 //! await socket.emitWithAck("ask", ["lobby"], "question", 1000); // {asked, answers}
 //! await socket.emitWithAck("fetch", ["lobby"]);                 // {asked, answers}: sockets
-//! await socket.emitWithAck("askServers", "hello", 1000);        // {asked, answers}: of servers
+//! await socket.emitWithAck("askServers", "hello", "all", 1000); // {asked, answers}: of servers
 //! ```
 #![forbid(unsafe_code)]
 
@@ -69,9 +70,15 @@ impl Servers {
                 "cast",
                 |_, socket: OnSocket<'_, '_>, call: Call<'_, (Names, Names, String, Value)>| {
                     let (rooms, except, event, value) = call.args;
-                    cast(&mut socket.io(), &rooms, &except).emit(&event, &value.to_string());
+                    let (args, parts) = (value.to_string(), call.attachments);
+                    cast(&mut socket.io(), &rooms, &except).emit_binary(&event, &args, parts);
                 },
             )
+            .on("hint", |_, socket: OnSocket<'_, '_>, call: Call<'_, (Names, String, Value)>| {
+                let (rooms, event, value) = call.args;
+                let (args, parts) = (value.to_string(), call.attachments);
+                cast(&mut socket.io(), &rooms, &[]).volatile().emit_binary(&event, &args, parts);
+            })
             .on("ask", |_, socket: OnSocket<'_, '_>, call: Call<'_, (Names, String, u64)>| {
                 let (rooms, event, timeout_ms) = call.args;
                 let asker = asker(socket, call.ack);
@@ -86,15 +93,20 @@ impl Servers {
                 let asker = asker(socket, call.ack);
                 socket.io().fetch_rooms(SERVERS_TIMEOUT, asker);
             })
-            .on("tellServers", |_, socket: OnSocket<'_, '_>, call: Call<'_, (String,)>| {
-                socket.io().tell_servers(&json!(call.args.0).to_string());
+            .on("tellServers", |_, socket: OnSocket<'_, '_>, call: Call<'_, (String, Value)>| {
+                let (event, value) = call.args;
+                socket.io().tell_servers(&format!("{},{value}", json!(event)));
             })
-            .on("askServers", |_, socket: OnSocket<'_, '_>, call: Call<'_, (String, u64)>| {
-                let (event, timeout_ms) = call.args;
-                let asker = asker(socket, call.ack);
-                let timeout = Duration::from_millis(timeout_ms);
-                socket.io().ask_servers(&json!(event).to_string(), timeout, asker);
-            })
+            .on(
+                "askServers",
+                |_, socket: OnSocket<'_, '_>, call: Call<'_, (String, Value, u64)>| {
+                    let (event, value, timeout_ms) = call.args;
+                    let asker = asker(socket, call.ack);
+                    let timeout = Duration::from_millis(timeout_ms);
+                    let text = format!("{},{value}", json!(event));
+                    socket.io().ask_servers(&text, timeout, asker);
+                },
+            )
             .on("joinAll", |_, socket: OnSocket<'_, '_>, call: Call<'_, (Names, String)>| {
                 cast(&mut socket.io(), &call.args.0, &[]).join(&call.args.1);
             })

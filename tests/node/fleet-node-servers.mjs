@@ -15,6 +15,7 @@ export function servers(socket, io) {
     ack();
   });
   socket.on("cast", (rooms, except, event, value) => to(rooms, except).emit(event, value));
+  socket.on("hint", (rooms, event, value) => to(rooms).volatile.emit(event, value));
   socket.on("ask", (rooms, event, ms, ack) => {
     to(rooms).timeout(ms).emit(event, answered(ack));
   });
@@ -23,8 +24,10 @@ export function servers(socket, io) {
     ack(told(sockets.map((it) => ({ id: it.id, rooms: [...it.rooms] }))));
   });
   socket.on("rooms", async (ack) => ack(told([...(await io.adapter.allRooms())])));
-  socket.on("tellServers", (event) => io.serverSideEmit(event));
-  socket.on("askServers", (event, ms, ack) => io.serverSideEmit(event, answered(ack)));
+  socket.on("tellServers", (event, value) => io.serverSideEmit(event, value));
+  socket.on("askServers", (event, value, ms, ack) => {
+    io.serverSideEmit(event, value, answered(ack));
+  });
   socket.on("joinAll", (rooms, room) => to(rooms).socketsJoin(room));
   socket.on("leaveAll", (rooms, room) => to(rooms).socketsLeave(room));
   socket.on("disconnectAll", (rooms, close) => to(rooms).disconnectSockets(close));

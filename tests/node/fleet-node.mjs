@@ -4,7 +4,8 @@
 // `{id, error}`; what it hears of other servers (`serverSideEmit`) it tells unasked as `{heard}`.
 // Ends with its parent. Its options are the JSON of its first argument:
 //
-//   adapter   classic (v8), classic-7 (v7.2), sharded
+//   adapter   classic (v8), classic-7 (v7.2), classic-6 (v6.1, on a Redis client of its own),
+//             sharded
 //   client    redis, ioredis: which Redis client the adapter is given
 //   app       plain: rooms to join and leave; chat and servers: likenesses of Throng's chat and of
 //             its example of that name, for FLEET_TARGET=node
@@ -16,6 +17,7 @@ import http from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Redis } from "ioredis";
 import { createClient, createCluster } from "redis";
+import createAdapter6 from "redis-adapter-6";
 import { createAdapter as createAdapter7 } from "redis-adapter-7";
 import { Server } from "socket.io";
 import { chat } from "./fleet-node-chat.mjs";
@@ -26,6 +28,7 @@ const options = JSON.parse(process.argv[2]);
 const ADAPTERS = {
   classic: createAdapter,
   "classic-7": createAdapter7,
+  "classic-6": (pub, sub, settings) => createAdapter6({ ...settings, port: options.redis[0] }),
   sharded: createShardedAdapter,
 };
 
@@ -53,6 +56,8 @@ const io = new Server(server, {
 });
 
 function serve(namespace) {
+  // without it, a question to all clients, which that version cannot read, would end the process
+  if (options.adapter === "classic-6") namespace.adapter.on("error", () => {});
   namespace.on("connection", (socket) => {
     socket.data = { name: socket.handshake.auth.username };
     if (options.app === "chat") return chat(socket, namespace, pub);

@@ -6,6 +6,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { TARGET, startFleet } from "./fleet.mjs";
 import { ask, collect, connected, eventually, ok, range } from "./events.mjs";
+import { Laggard, missHints } from "./interop-behind.mjs";
+import { ODD_ROOMS } from "./interop-values.mjs";
 
 const PATIENCE_MS = 2000;
 const settings = { requestsTimeout: PATIENCE_MS };
@@ -31,11 +33,23 @@ const VALUES = [
   0,
   -1.5,
   2 ** 53 - 1,
+  -(2 ** 53) + 1,
+  2 ** 60,
+  -(2 ** 63),
+  2 ** 64 - 2 ** 11, // the largest that npm's msgpack takes
   "",
   "é💬",
   [],
   {},
   { a: [1, { b: "x".repeat(70_000) }] },
+];
+
+// With binary parts: one alone, several and deep among other things, empty and large ones.
+const BINARY = [
+  Buffer.of(1, 2, 3),
+  { b: [Buffer.of(3), { c: Buffer.of(4) }], d: "e", f: [null, 1.5] },
+  [[[Buffer.alloc(0)]], { side: [Buffer.alloc(70_000, 7), Buffer.of(0)] }],
+  range(10).map((n) => ({ [`part ${n}`]: Buffer.alloc(n, n) })), // npm's parser takes no more
 ];
 
 // What JSON lacks is lost on the way to the server that casts, as a client of Node's would lose it.
@@ -89,6 +103,8 @@ function cases(plan) {
       "two rooms": [["even", "odd"], [], (room) => room !== undefined],
       "all but a room": [[], ["even"], (room) => room !== "even"],
       "a room but itself": [["even"], ["even"], () => false],
+      "a room and nobody's": [["none", "odd"], [], (room) => room === "odd"],
+      "two rooms but two": [["even", "odd"], ["odd", "none"], (room) => room === "even"],
       "nobody's room": [["none"], [], () => false],
     };
     for (const [name, [rooms, except, reaches]] of Object.entries(REACHES)) {
@@ -110,6 +126,81 @@ function cases(plan) {
         await eventually(async () => {
           for (const [at, it] of everybody().entries()) {
             assert.deepEqual(diaries[at], it.socket === socket ? [1] : [], it.name);
+          }
+        });
+      }
+    });
+
+    test("an emit to a room but one socket of another server", async () => {
+      for (const left of [clients[0], clients.findLast((it) => it.room === "even")]) {
+        const event = `but ${left.socket.id} by ${n}`;
+        const casting = () => chief().emit("cast", ["even"], [left.socket.id], event, 1);
+        const diaries = await heard(event, casting);
+        await eventually(async () => {
+          for (const [at, it] of everybody().entries()) {
+            const reached = it.room === "even" && it.socket !== left.socket;
+            assert.deepEqual(diaries[at], reached ? [1] : [], it.name);
+          }
+        });
+      }
+    });
+
+    test("rooms with odd names are just rooms", async () => {
+      const event = `to odd rooms by ${n}`;
+      const untilInThem = (count) =>
+        eventually(async () => {
+          const rooms = (await fleet.nodes[0].call("fetch", {})).map((it) => it.rooms);
+          const odd = rooms.map((it) => it.filter((room) => ODD_ROOMS.includes(room)).length);
+          assert.deepEqual(odd.filter(Boolean), Array(count).fill(ODD_ROOMS.length));
+        });
+      for (const room of ODD_ROOMS) chief().emit("joinAll", ["even"], room);
+      await untilInThem(inRoom("even").length);
+      const subscribed = (room) => fleet.untilSubscribed(room, fleet.servers.length);
+      await Promise.all(ODD_ROOMS.map(subscribed));
+      const casting = () =>
+        ODD_ROOMS.forEach((room) => chief().emit("cast", [room], [], event, room));
+      const diaries = await heard(event, casting);
+      const wanted = [...ODD_ROOMS].sort();
+      await eventually(async () => {
+        for (const [at, { room, name }] of everybody().entries()) {
+          assert.deepEqual([...diaries[at]].sort(), room === "even" ? wanted : [], name);
+        }
+      });
+      for (const room of ODD_ROOMS) chief().emit("leaveAll", [], room);
+      await untilInThem(0);
+    });
+
+    test("volatile emits miss whoever is behind, and nobody else", async () => {
+      const room = "behind";
+      const enter = ({ options }) =>
+        options?.app === "plain" ? ["join", { room }] : ["enter", room];
+      const open = (server) => Laggard.open(server, enter(server));
+      const laggards = await Promise.all(fleet.servers.map(open));
+      await fleet.untilSubscribed(room, fleet.servers.length);
+      for (const rooms of [[room], [room, "none"]]) {
+        const hint = (...args) => chief().emit("hint", rooms, ...args);
+        const word = (...args) => chief().emit("cast", rooms, [], ...args);
+        await missHints(laggards, hint, word);
+      }
+      await Promise.all(laggards.map((it) => it.close()));
+      const event = `hint by ${n}`;
+      const diaries = everybody().map(({ socket }) => collect(socket, event));
+      await eventually(async () => {
+        chief().emit("hint", [], event, BINARY[1]);
+        for (const it of diaries) await it.until((items) => items.length > 0, 200);
+      });
+      for (const { items } of diaries) assert.deepEqual(items[0], BINARY[1]);
+    });
+
+    test("values with binary parts, to all, a room and two", async () => {
+      for (const rooms of [[], ["even"], ["even", "odd"]]) {
+        const event = `binary to ${rooms} by ${n}`;
+        const casting = () => BINARY.forEach((it) => chief().emit("cast", rooms, [], event, it));
+        const diaries = await heard(event, casting);
+        await eventually(async () => {
+          for (const [at, { room, name }] of everybody().entries()) {
+            const reached = rooms.length === 0 || rooms.includes(room);
+            assert.deepEqual(diaries[at], reached ? BINARY : [], name);
           }
         });
       }
@@ -148,6 +239,22 @@ function cases(plan) {
       const nobody = await ask(chief(), "ask", ["none"], "question", 5000);
       assert.deepEqual(nobody, { asked: 0, answers: [] });
     });
+
+    test("binary answers come back, as JSON has them", async () => {
+      const on = fleet.servers.map(async (server, at) => {
+        const socket = await server.connect("with a picture");
+        socket.on("picture", (answer) => answer({ of: [Buffer.of(1, 255, at)] }));
+        return socket;
+      });
+      const all = await Promise.all(on);
+      for (const [at, { id }] of all.entries()) {
+        const reply = await ask(chief(), "ask", [id], "picture", 5000);
+        const wanted = { asked: 1, answers: [{ of: [Buffer.of(1, 255, at)] }] };
+        assert.deepEqual(plain(reply), plain(wanted));
+      }
+      for (const it of all) it.disconnect();
+    });
+    const plain = (value) => JSON.parse(JSON.stringify(value));
 
     test("a client of Node that is silent is waited for, and the others' answers kept", async () => {
       const silent = await fleet.nodes[0].connect("silent");
@@ -209,11 +316,16 @@ function cases(plan) {
 
     test("servers are told and asked", async () => {
       const before = fleet.nodes.map((it) => it.heard.length);
-      chief().emit("tellServers", "tell");
+      const word = { from: n, deep: [1, null, "é💬"] };
+      chief().emit("tellServers", "tell", word);
       await eventually(async () => {
-        for (const [at, it] of fleet.nodes.entries()) assert.equal(it.heard.length, before[at] + 1);
+        for (const [at, it] of fleet.nodes.entries()) {
+          assert.deepEqual(it.heard.slice(before[at]), [[word]]);
+        }
       });
-      const { answers } = await ask(chief(), "askServers", "ask", PATIENCE_MS);
+      const { answers } = await ask(chief(), "askServers", "ask", word, PATIENCE_MS);
+      const ofNodes = answers.filter((it) => nodePids().includes(it.pid));
+      for (const { question } of ofNodes) assert.deepEqual(question, word);
       const pids = answers.map((it) => it.pid).filter((pid) => nodePids().includes(pid));
       assert.deepEqual(pids.sort(), nodePids().sort());
       assert.equal(answers.length, fleet.servers.length - 1, "the other host, too");
@@ -285,7 +397,8 @@ function cases(plan) {
     victim.child.kill("SIGKILL");
     await fleet.untilServers(fleet.servers.length - 1);
     for (const chief of chiefs) {
-      const { asked, answers } = await ask(chief, "ask", ["even"], "question", 5000);
+      // within less than the answers may take
+      const { asked, answers } = await ask(chief, "ask", ["even"], "question", 60_000);
       const expected = left.filter((it) => it.room === "even");
       assert.equal(asked, expected.length);
       assert.deepEqual(answers.sort(), expected.map((it) => it.name).sort());

@@ -34,8 +34,19 @@ export const VALUES = {
   "strange keys": [{ "": 1, "a b": 2, 'q"': 3, ключ: 4, 0: 5, "-1": 6, type: 2, num: 0 }],
   binary: [bytes(0), bytes(1), bytes(255), bytes(256), bytes(70_000)],
   "binary among other things": ["a", { b: [bytes(3), { c: bytes(4) }], d: "e" }, bytes(5), 1],
+  // npm's parser takes ten at most
+  "many binary parts": [
+    { deep: [[{ in: [bytes(0), null, { side: [bytes(1), bytes(300)] }] }]] },
+    Array.from({ length: 7 }, (_, i) => ({ [`part ${i}`]: bytes(i) })),
+  ],
   "views and buffers": [Uint8Array.of(1, 2, 3), Uint8Array.of(4, 5).buffer],
   dates: [new Date(0), new Date(1_700_000_000_000), { at: [new Date(1_700_000_000_123)] }],
   "far dates": [new Date(-1), new Date(-62_135_596_800_000), new Date(2 ** 34 * 1000)],
   "like a placeholder": [{ _placeholder: true, num: 7 }, { _placeholder: 1 }],
 };
+
+const NAMES = ["a#b", "#", "##", "*", "a*", "[a-z]", "?", "42", "-1.5", "1e3", "ключ", "💬", "a b"];
+const MARKS = ["socket.io#/#", "{p}", "\\", '"', "one#", "/other"];
+
+// Names of rooms that a channel's name, a pattern or a number could be mistaken for.
+export const ODD_ROOMS = [...NAMES, ...MARKS, "x".repeat(128)];
