@@ -18,11 +18,13 @@ mod port;
 mod stats;
 pub mod store;
 mod stored;
+mod ticket;
 
 pub use keep::{Bridge, Line, Opening, Plan, Users};
 pub use log::MemoryLimits;
 pub use memory::Memory;
-pub use message::{Author, Draft, Message, Range};
-pub use port::{Full, Outcome, Page, Port, Request, Ticket};
+pub use message::{Author, Draft, Message, Page, Range};
+pub use port::{Full, Outcome, Port, Request};
 pub use stats::Stats;
 pub use stored::{Stored, StoredLimits};
+pub use ticket::Ticket;

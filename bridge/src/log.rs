@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::message::{Draft, Message, Range};
-use crate::port::Page;
+use crate::message::{Draft, Message, Page, Range};
 use crate::store::{RoomRecord, RoomSettings};
 
 /// How much is held in a shard's memory.

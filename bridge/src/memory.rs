@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::log::{Logs, MemoryLimits};
 use crate::message::Draft;
-use crate::port::{Full, Outcome, Port, Request, Ticket};
+use crate::port::{Full, Outcome, Port, Request};
 use crate::store::RoomRecord;
+use crate::ticket::Ticket;
 
 /// A [`Port`] without a network or a disk. The numbering of a room that nobody is in and that holds
 /// no message is forgotten with it.

@@ -1,5 +1,7 @@
 //! A message as everybody keeps it: the store, the cache, other hosts; and which ones are wanted.
 
+use std::sync::Arc;
+
 /// Who wrote a message, as receivers see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Author {
@@ -65,4 +67,20 @@ impl Message {
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>() - size_of::<Draft>() + self.id.len() + self.draft.held_bytes()
     }
+}
+
+/// Messages that were read, by rising `seq`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<Arc<Message>>,
+    /// The room's last `seq` at the time of reading; 0 for a room without messages.
+    pub last_seq: u64,
+    /// Whether all messages of the range are here: false where some are gone or did not fit. Always
+    /// true without `after`, which asks for no beginning.
+    pub complete: bool,
+    /// Whether older messages than the first one here can still be read, as far as is known.
+    pub more: bool,
+    /// What the store has of the range could not be read now.
+    pub partial: bool,
 }

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use crate::fleet::{News, Word};
-use crate::message::{Draft, Message, Range};
+use crate::message::{Draft, Message, Page, Range};
 use crate::store::{RoomRecord, RoomSettings};
-
-/// What the shard calls a request by; it comes back with the outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket(pub u64);
+use crate::ticket::Ticket;
 
 /// What a shard asks. Requests for one room are answered in order.
 #[derive(Debug)]
@@ -73,22 +70,6 @@ pub enum Request {
     },
     /// Tell the fleet, if there is one.
     Tell(Word),
-}
-
-/// Messages that were read, by rising `seq`.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Page {
-    /// The messages.
-    pub messages: Vec<Arc<Message>>,
-    /// The room's last `seq` at the time of reading; 0 for a room without messages.
-    pub last_seq: u64,
-    /// Whether all messages of the range are here: false where some are gone or did not fit. Always
-    /// true without `after`, which asks for no beginning.
-    pub complete: bool,
-    /// Whether older messages than the first one here can still be read, as far as is known.
-    pub more: bool,
-    /// What the store has of the range could not be read now.
-    pub partial: bool,
 }
 
 /// The answer to a request.

@@ -3,8 +3,7 @@
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::message::Range;
-use crate::port::Page;
+use crate::message::{Page, Range};
 
 /// One question with its way back. `None` in an answer: Redis does not answer.
 #[derive(Debug)]

@@ -54,7 +54,6 @@ pub use words::{
 };
 pub(crate) use words::{Joined, Order, Ordered};
 
-use clock::now_ms;
 use keys::Keys;
 use line::{Senders, line};
 use office::Office;

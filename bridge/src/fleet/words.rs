@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Draft, Message, Range};
-use crate::port::{Page, Ticket};
+use crate::message::{Draft, Message, Page, Range};
 use crate::store::RoomSettings;
+use crate::ticket::Ticket;
 
 /// A host's number, which its sockets' ids carry.
 pub type HostId = u32;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::message::{Message, Range};
-use crate::port::Ticket;
 use crate::stats::Stats;
 use crate::store::{Entry, RoomRecord, RoomSettings};
+use crate::ticket::Ticket;
 
 /// What a shard wants to know of the store, or of the bridge.
 pub(crate) enum Question {

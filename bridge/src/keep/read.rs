@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::{ANSWER, Done, Found, Office, Question};
 use crate::message::{Message, Range};
 use crate::password;
-use crate::port::Ticket;
 use crate::store::{RoomRecord, StoreError};
+use crate::ticket::Ticket;
 
 /// Questions asked of the store at once.
 const CONCURRENT_MAX: usize = 64;

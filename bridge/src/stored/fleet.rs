@@ -7,9 +7,10 @@ use super::state::Stored;
 use crate::fleet::{FromFleet, Joined, News, Order, Ordered, Word};
 use crate::keep::Question;
 use crate::log::Log;
-use crate::message::{Draft, Message, Range};
-use crate::port::{Outcome, Page, Ticket};
+use crate::message::{Draft, Message, Page, Range};
+use crate::port::Outcome;
 use crate::store::{RoomRecord, RoomSettings};
+use crate::ticket::Ticket;
 
 /// Messages of unknown fate that are remembered: as many as a shard may have had under way.
 const UNKNOWN_MAX: usize = 16_384;

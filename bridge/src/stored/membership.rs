@@ -8,8 +8,8 @@ use hashbrown::{HashMap, HashSet};
 use super::waiting::Reading;
 use crate::fleet::{FleetLine, FromFleet, Order};
 use crate::message::Range;
-use crate::port::Ticket;
 use crate::store::{RoomRecord, RoomSettings};
+use crate::ticket::Ticket;
 
 /// Rooms of dead hosts that are read at a time: what clients ask for stands behind them.
 const ORPHANS_AT_ONCE: usize = 8;

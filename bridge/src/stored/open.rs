@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::state::Stored;
 use crate::keep::Question;
 use crate::message::Message;
-use crate::port::{Outcome, Ticket};
+use crate::port::Outcome;
 use crate::store::{RoomRecord, RoomSettings};
+use crate::ticket::Ticket;
 
 impl Stored {
     pub(super) fn open(&mut self, room: Arc<str>, now_ms: u64) {

@@ -9,8 +9,9 @@ use super::waiting::Busy;
 use crate::keep::Question;
 use crate::log::Log;
 use crate::message::{Draft, Message};
-use crate::port::{Full, Outcome, Ticket};
+use crate::port::{Full, Outcome};
 use crate::store::Entry;
+use crate::ticket::Ticket;
 
 impl Stored {
     pub(super) fn try_publish(

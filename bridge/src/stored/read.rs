@@ -6,9 +6,10 @@ use super::state::Stored;
 use super::waiting::Reading;
 use crate::keep::{Found, Question};
 use crate::log::Log;
-use crate::message::{Message, Range};
-use crate::port::{Full, Outcome, Page, Ticket};
+use crate::message::{Message, Page, Range};
+use crate::port::{Full, Outcome};
 use crate::store::RoomRecord;
+use crate::ticket::Ticket;
 
 impl Stored {
     pub(super) fn try_read(

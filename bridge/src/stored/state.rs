@@ -11,8 +11,9 @@ use super::waiting::{Busy, Reading};
 use crate::fleet::FleetLine;
 use crate::keep::{Line, Question};
 use crate::log::{Logs, MemoryLimits};
-use crate::port::{Full, Outcome, Ticket};
+use crate::port::{Full, Outcome};
 use crate::store::{RoomRecord, RoomSettings};
+use crate::ticket::Ticket;
 
 /// What a [`Stored`] promises and how much of it may be under way.
 #[derive(Clone, Copy, Debug)]

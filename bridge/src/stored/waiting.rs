@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::message::{Draft, Message, Range};
-use crate::port::{Page, Ticket};
+use crate::message::{Draft, Message, Page, Range};
+use crate::ticket::Ticket;
 
 /// What is under way in a room.
 #[derive(Default)]

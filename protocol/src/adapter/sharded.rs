@@ -1,7 +1,8 @@
 //! The sharded adapter (`createShardedAdapter`).
 //!
 //! One channel per namespace for everything, one per server for answers, and, as the [`Mode`] has
-//! it, one per room for events to exactly one room. Everything is an object `{type, data, uid, nsp}`.
+//! it, one per room for events to exactly one room. Everything is an object
+//! `{type, data, uid, nsp}`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

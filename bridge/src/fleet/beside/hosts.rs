@@ -19,8 +19,8 @@ use tracing::warn;
 
 use super::batch::{Batch, read};
 use super::desk::Desk;
+use crate::fleet::clock::now_ms;
 use crate::fleet::link::{Link, LinkError};
-use crate::fleet::now_ms;
 use crate::fleet::words::HostId;
 
 /// A host that has not been heard of for so long is dead: three beats.

@@ -39,7 +39,6 @@ use super::inquiry::Inquiry;
 use super::link::{Link, LinkError};
 use super::office::Office;
 use super::words::{News, Word};
-use batch::verb;
 use desk::Desk;
 use hosts::Pace;
 

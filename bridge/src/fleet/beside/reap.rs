@@ -11,13 +11,12 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tracing::{info, warn};
 
-use super::batch::{Batch, is_barred, read};
+use super::batch::{Batch, is_barred, read, verb};
 use super::desk::Desk;
 use super::events::without_host;
-use super::verb;
-use crate::fleet::Adapter;
 use crate::fleet::keys::PARTITIONS;
 use crate::fleet::link::{Link, LinkError};
+use crate::fleet::plan::Adapter;
 use crate::fleet::words::{Gone, HostId, News, hash};
 
 /// How long a reaper is alone without saying so again.

@@ -21,7 +21,7 @@ use crate::fleet::link::{Link, LinkError, together};
 use crate::fleet::order::read_page;
 use crate::fleet::words::{HostId, News, Offset, Recovered, Session, room_tag};
 use crate::message::Range;
-use crate::port::Ticket;
+use crate::ticket::Ticket;
 
 /// Messages of one session, and their bytes.
 const MESSAGES_MAX: usize = 1000;

@@ -2,7 +2,7 @@
 
 use throng_protocol::adapter::{Ask, Form, Malformed, Packet, Reply};
 
-use super::super::Adapter;
+use super::super::plan::Adapter;
 use super::classic::Classic;
 use super::sharded::Sharded;
 

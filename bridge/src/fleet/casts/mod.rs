@@ -42,10 +42,11 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{debug, warn};
 
+use super::clock::now_ms;
 use super::line::FromFleet;
 use super::link::{Link, LinkError};
+use super::office::Office;
 use super::words::{Cast, Deed, News, Word};
-use super::{Office, now_ms};
 use asks::{Asks, Kind};
 use channels::{By, Channels};
 use dialect::{Spoke, Spoken, Subscriptions};

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use crate::message::Draft;
-use crate::port::Ticket;
+use crate::ticket::Ticket;
 
 /// Messages in one pipeline, and their bytes.
 pub(super) const PIPELINE_MESSAGES_MAX: usize = 512;

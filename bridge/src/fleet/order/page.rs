@@ -8,8 +8,7 @@ use super::script::Scripts;
 use super::wire::{self, Entry};
 use crate::fleet::keys::Keys;
 use crate::fleet::link::{Link, LinkError, Refusal};
-use crate::message::{Message, Range};
-use crate::port::Page;
+use crate::message::{Message, Page, Range};
 
 /// The messages and bytes a read is answered with.
 const PAGE_MESSAGES_MAX: usize = 1024;

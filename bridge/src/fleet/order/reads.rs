@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::fleet::words::Ordered;
 use crate::message::Range;
-use crate::port::Ticket;
+use crate::ticket::Ticket;
 
 /// Reads under way at a time.
 const SIDE_BY_SIDE: usize = 32;

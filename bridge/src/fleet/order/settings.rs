@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::wire;
-use crate::port::Ticket;
 use crate::store::RoomSettings;
+use crate::ticket::Ticket;
 
 /// Settings that Redis is to be told.
 #[derive(Clone, PartialEq)]

@@ -32,7 +32,7 @@ use crate::fleet::stats::FleetStats;
 use crate::fleet::target::Target;
 use crate::fleet::words::{HostId, Session, Stay};
 use crate::fleet::{Adapter, FleetPlan};
-use crate::port::Ticket;
+use crate::ticket::Ticket;
 use processes::Redis;
 
 /// How long anything may take before a test fails.

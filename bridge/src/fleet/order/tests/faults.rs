@@ -196,7 +196,7 @@ fn a_failover_without_the_tail_is_a_fork() {
         third[0].publish("a", "another", None);
     }
     until(&mut third, "published", |hosts| hosts[0].published.len() == 30);
-    assert!(third[0].last("a") > last);
+    until(&mut third, "delivered", |hosts| hosts[0].last("a") > last);
     way.cut(other.port());
     hosts.append(&mut third);
     until(&mut hosts, "announced", |hosts| {

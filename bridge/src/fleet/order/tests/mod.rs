@@ -15,9 +15,9 @@ use super::super::keys::Keys;
 use super::super::words::{Joined, News, Order, Ordered};
 use super::super::{Adapter, Fleet, FleetLine, FleetPlan, FleetStats, FromFleet, Target};
 use crate::fleet::processes::Redis;
-use crate::message::{Author, Draft, Message, Range};
-use crate::port::{Page, Ticket};
+use crate::message::{Author, Draft, Message, Page, Range};
 use crate::store::RoomSettings;
+use crate::ticket::Ticket;
 
 /// How long anything may take that should happen.
 const LONG: Duration = Duration::from_secs(60);
