@@ -6,7 +6,7 @@
 //! been told that it is in.
 //!
 //! Invariants: nobody waits longer than [`RETURN_WAIT_MS`]; whoever comes in without having been
-//! told everything is told so; who leaves or joins meanwhile waits no longer.
+//! told everything is told so; who is made to join or leave meanwhile waits no longer.
 
 use std::sync::Arc;
 

@@ -19,18 +19,12 @@ use throng_bridge::{Message, Request};
 
 use super::handle::Room;
 use super::home::Homes;
+use super::parts::Arriving;
 use crate::app::{App, Audience, Detail, Envelope, Outgoing, Reaped, Said, split_key};
 use crate::clock::Now;
 use crate::codec::Packet;
 use crate::ids::{RoomId, Sid};
-use crate::limits::{ARRIVING_MS, SHOW_INTERVAL_MS, SHOW_MEMBERS_PER_INTERVAL};
-
-/// A room that the bridge has opened, and of whose members not all is known yet.
-pub(super) struct Arriving {
-    record: RoomRecord,
-    /// Until when it waits ([`Now::ns`] in milliseconds).
-    until_ms: u64,
-}
+use crate::limits::ARRIVING_MS;
 
 impl<A: App> Homes<A> {
     /// What the fleet has told that is no room's.
@@ -324,17 +318,6 @@ impl<A: App> Room<'_, A> {
     pub fn is_leader(&self) -> bool {
         let first = self.room.members.keys().map(Sid::host).min();
         !self.desk.shared || first == Some(self.desk.host)
-    }
-
-    /// The room is to be shown to people again.
-    pub(super) fn show_soon(&mut self) {
-        if !self.desk.shared || std::mem::replace(&mut self.room.show_due, true) {
-            return;
-        }
-        // Large rooms are shown less often: what is written grows with them.
-        let times = 1 + self.room.members.len().min(1000) / SHOW_MEMBERS_PER_INTERVAL;
-        let due_ms = self.now.ns / 1_000_000 + SHOW_INTERVAL_MS * times as u64;
-        self.desk.shows.push(Reverse((due_ms, self.room.id)));
     }
 
     /// Shows the room to people.

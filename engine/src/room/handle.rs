@@ -11,7 +11,7 @@ use crate::app::{App, Audience, Envelope, Outgoing, split_key};
 use crate::clock::Now;
 use crate::codec::Packet;
 use crate::ids::Sid;
-use crate::limits::ROOM_MEMBERS_MAX;
+use crate::limits::{ROOM_MEMBERS_MAX, SHOW_INTERVAL_MS, SHOW_MEMBERS_PER_INTERVAL};
 
 /// What [`Room::publish`], [`Room::read`] and [`Room::verify`] are answered with.
 #[derive(Debug)]
@@ -137,6 +137,17 @@ impl<A: App> Room<'_, A> {
     fn tell_admitted(&mut self, member: Sid, listens: bool) {
         let (room, name) = (self.room.id, Arc::clone(&self.room.name));
         self.out.push((member.shard(), Envelope::Admit { room, name, member, listens }));
+    }
+
+    /// The room is to be shown to people again.
+    pub(super) fn show_soon(&mut self) {
+        if !self.desk.shared || std::mem::replace(&mut self.room.show_due, true) {
+            return;
+        }
+        // Large rooms are shown less often: what is written grows with them.
+        let times = 1 + self.room.members.len().min(1000) / SHOW_MEMBERS_PER_INTERVAL;
+        let due_ms = self.now.ns / 1_000_000 + SHOW_INTERVAL_MS * times as u64;
+        self.desk.shows.push(Reverse((due_ms, self.room.id)));
     }
 
     /// Tells the shard of one that asked to join that it is not in.

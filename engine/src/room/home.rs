@@ -15,9 +15,8 @@ use indexmap::IndexMap;
 use throng_bridge::store::{RoomRecord, RoomSettings};
 use throng_bridge::{Message, Outcome, Page, Port, Range, Request, Ticket};
 
-use super::fleet::Arriving;
 use super::handle::{Answer, Room};
-use super::parts::{Comer, Desk, HomeRoom, Waiter};
+use super::parts::{Arriving, Comer, Desk, HomeRoom, Waiter};
 use crate::app::{App, Ask, Outgoing, RoomRef};
 use crate::clock::Now;
 use crate::ids::{RoomId, Sid};

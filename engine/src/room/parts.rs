@@ -75,6 +75,13 @@ impl<A: App> Comer<A> {
     }
 }
 
+/// A room that the bridge has opened, and of whose members not all is known yet.
+pub(super) struct Arriving {
+    pub(super) record: RoomRecord,
+    /// Until when it waits ([`Now::ns`] in milliseconds).
+    pub(super) until_ms: u64,
+}
+
 /// Whom the bridge's answer is for.
 pub(super) enum Waiter<A: App> {
     Room {
