@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use crate::message::Draft;
 use crate::ticket::Ticket;
 
-/// Messages in one pipeline, and their bytes.
-pub(super) const PIPELINE_MESSAGES_MAX: usize = 512;
+/// Bytes of the messages in one pipeline.
 const PIPELINE_BYTES_MAX: usize = 4 << 20;
 
 /// How long a message waits for Redis.
@@ -122,9 +121,9 @@ impl Outbox {
     }
 
     /// Starts the next pipeline: its messages now stand at the end of `flight`.
-    pub(super) fn take_pipeline(&mut self) -> usize {
+    pub(super) fn take_pipeline(&mut self, messages_max: usize) -> usize {
         let (mut count, mut bytes) = (0, 0);
-        while count < self.waiting.len().min(PIPELINE_MESSAGES_MAX)
+        while count < self.waiting.len().min(messages_max)
             && (count == 0 || bytes + self.waiting[count].weight() <= PIPELINE_BYTES_MAX)
         {
             bytes += self.waiting[count].weight();

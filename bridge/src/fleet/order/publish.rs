@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::flight::Flights;
 use super::orders::Orders;
-use super::outbox::{Flying, Item, Outbox, PIPELINE_MESSAGES_MAX};
+use super::outbox::{Flying, Item, Outbox};
 use super::script::{Publish, Terms};
 use super::wire;
 use crate::fleet::clock::now_us;
@@ -27,7 +27,10 @@ use crate::fleet::link::{Link, LinkError, Refusal, together};
 use crate::fleet::words::Ordered;
 use crate::message::Message;
 
-/// Pipelines that wait for answers at a time.
+/// Messages in one pipeline for each node, and pipelines that wait for answers at a time. At full
+/// speed all of them wait in Redis: with 32 a round trip's p99 is 3 to 4 ms there, with 512 it is
+/// 40 to 60 ms, and no more are published in a second.
+const PIPELINE_MESSAGES_MAX: usize = 32;
 const PIPELINES_MAX: usize = 3;
 
 /// What has become of a message.
@@ -104,11 +107,12 @@ impl Orders {
         if outbox.waiting.is_empty() || !outbox.returned.is_empty() || under_way >= PIPELINES_MAX {
             return None;
         }
+        let messages_max = PIPELINE_MESSAGES_MAX * link.nodes_count();
         // A pipeline is worth filling while others are on their way.
-        if under_way >= 2 && outbox.waiting.len() < PIPELINE_MESSAGES_MAX / 4 {
+        if under_way >= 2 && outbox.waiting.len() < messages_max / 4 {
             return None;
         }
-        outbox.take_pipeline();
+        outbox.take_pipeline(messages_max);
         let Outbox { flight, flying, sent, .. } = &mut *outbox;
         let items = flight.back_mut()?;
         let number = |item: &mut Item| {

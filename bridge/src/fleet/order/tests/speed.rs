@@ -103,7 +103,11 @@ fn through_a_fleet(port: u16, room: &str, opens: bool) -> f64 {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
-    MESSAGES as f64 / began.elapsed().as_secs_f64()
+    let rate = MESSAGES as f64 / began.elapsed().as_secs_f64();
+    let round_trips = hosts[0].fleet.stats().round_trip_us.lock().expect("no panic");
+    let at = |quantile| round_trips.value_at_quantile(quantile);
+    println!("at {rate:.0}/s a pipeline takes p50 {} µs, p99 {} µs", at(0.5), at(0.99));
+    rate
 }
 
 #[test]
