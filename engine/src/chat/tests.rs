@@ -13,7 +13,9 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::ids::Sid;
 use crate::limiter::Limiter;
-use crate::limits::{ARRIVING_MS, PRESENCE_DETAIL_MAX, RETURN_WAIT_MS, ROSTER_MEMBERS_PER_TURN};
+use crate::limits::{
+    ARRIVING_MS, PRESENCE_DETAIL_MAX, RETURN_REQUESTS_MAX, RETURN_WAIT_MS, ROSTER_MEMBERS_PER_TURN,
+};
 use crate::metrics::Cells;
 use crate::room::Homes;
 
@@ -234,25 +236,54 @@ fn a_broken_order_lets_in_who_waits_for_a_page_of_the_old_one() {
 }
 
 #[test]
-fn who_joins_or_leaves_meanwhile_does_not_come_back() {
+fn who_is_made_to_join_or_leave_meanwhile_waits_no_longer() {
+    let me = sid(HOST, 2);
+    let member = Chat::import(&export(me)).expect("a member");
+    for (ask, members) in [(Ask::Join(member, None), vec![me]), (Ask::Leave(None), vec![])] {
+        let mut hall = Hall::new(false);
+        hall.ask(me, back(3, None));
+        hall.open(5, None, &[]);
+        assert_eq!(hall.ask(me, ask)[..3], LOST);
+        assert!(hall.hear(page(hall.reading(), 4..=5)).is_empty());
+        assert_eq!(hall.members(), members);
+    }
+}
+
+#[test]
+fn who_goes_for_good_meanwhile_does_not_come_back() {
     let me = sid(HOST, 2);
     let mut hall = Hall::new(false);
     hall.ask(me, back(3, None));
     hall.open(5, None, &[]);
-    let member = Chat::import(&export(me)).expect("a member");
-    assert_eq!(hall.ask(me, Ask::Join(member, None)), ["admit"]);
-    assert_eq!(hall.hear(page(hall.reading(), 4..=5)), ["decline", "resync"]);
-    assert_eq!(hall.members(), [me]);
+    assert!(hall.ask(me, Ask::App(super::Request::Screen(true, None))).is_empty());
+    assert_eq!(hall.ask(me, Ask::Gone), ["refuse"]);
+    assert!(hall.hear(page(hall.reading(), 4..=5)).is_empty());
+    assert!(hall.members().is_empty());
+    assert_eq!(hall.homes.count(), 0, "the room waits for nobody");
+}
 
-    for ask in [Ask::Leave(None), Ask::Gone] {
+#[test]
+fn what_is_asked_on_the_way_back_waits() {
+    let me = sid(HOST, 2);
+    let wait = || {
         let mut hall = Hall::new(false);
-        hall.ask(me, back(3, None));
+        hall.ask(me, back(6, None));
         hall.open(5, None, &[]);
-        assert_eq!(hall.ask(me, ask), ["refuse"]);
-        assert!(hall.hear(page(hall.reading(), 4..=5)).is_empty());
-        assert!(hall.members().is_empty());
-        assert_eq!(hall.homes.count(), 0, "the room waits for nobody");
+        hall
+    };
+    let mut hall = wait();
+    assert!(hall.ask(me, Ask::App(super::Request::Leave(None))).is_empty());
+    let told = hall.hear(Outcome::Delivered { room: ROOM.into(), message: message(6) });
+    assert_eq!(told, ["admit", "replay 0"]);
+    assert!(hall.members().is_empty(), "it has come, and left as it asked to");
+
+    let mut hall = wait();
+    for _ in 0..RETURN_REQUESTS_MAX {
+        assert!(hall.ask(me, Ask::App(super::Request::Typing(true))).is_empty());
     }
+    let told = hall.ask(me, Ask::App(super::Request::Leave(None)));
+    assert_eq!(told[..3], LOST, "more are not kept");
+    assert!(hall.members().is_empty(), "they are answered in their order");
 }
 
 #[test]

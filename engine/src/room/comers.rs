@@ -1,16 +1,15 @@
 //! Members that come back to a room from another host, or from another shard of this one.
 //!
 //! One is admitted when it has all that the room has delivered here, so that nothing later can
-//! overtake what it missed. Until then it waits: for the messages it lacks, or for the room to come
-//! as far here as it has been told elsewhere. What it asks for meanwhile waits with it, since it has
-//! been told that it is in.
+//! overtake what it missed. Until then it waits: for the messages it lacks, or for the room to
+//! come as far here as it has been told elsewhere. What it asks for meanwhile waits with it, since
+//! it has been told that it is in.
 //!
 //! Invariants: nobody waits longer than [`RETURN_WAIT_MS`]; whoever comes in without having been
 //! told everything is told so; who is made to join or leave meanwhile waits no longer.
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use throng_bridge::{Message, Page, Range, Request, Ticket};
 
 use super::handle::Room;
@@ -112,23 +111,25 @@ impl<A: App> Room<'_, A> {
     /// The room has come further: those who waited for that come in.
     pub(super) fn admit_waiting(&mut self, app: &mut A) {
         let last_seq = self.room.last_seq;
-        for (sid, comer) in self.take_comers(|it| it.page.is_none() && it.seq <= last_seq) {
-            self.on_return(app, sid, comer);
+        for sid in self.comers_with(|it| it.page.is_none() && it.seq <= last_seq) {
+            if let Some(comer) = self.room.comers.remove(&sid) {
+                self.on_return(app, sid, comer);
+            }
         }
     }
 
     /// The room's order is another one: nobody can have it whole.
     pub(super) fn admit_all_lost(&mut self, app: &mut A) {
-        for (sid, comer) in std::mem::take(&mut self.room.comers) {
-            self.admit_lost(app, sid, comer);
+        for sid in self.comers_with(|_| true) {
+            self.admit_now(app, sid);
         }
     }
 
     /// What some wait for has not come in time.
     fn admit_late(&mut self, app: &mut A) {
         let now_ms = self.now.ns / 1_000_000;
-        for (sid, comer) in self.take_comers(|it| it.until_ms <= now_ms) {
-            self.admit_lost(app, sid, comer);
+        for sid in self.comers_with(|it| it.until_ms <= now_ms) {
+            self.admit_now(app, sid);
         }
     }
 
@@ -146,9 +147,10 @@ impl<A: App> Room<'_, A> {
         }
     }
 
-    fn take_comers(&mut self, is_due: impl Fn(&Comer<A>) -> bool) -> Vec<(Sid, Comer<A>)> {
-        let comers: &mut HashMap<Sid, Comer<A>> = &mut self.room.comers;
-        comers.extract_if(|_, comer| is_due(comer)).collect()
+    /// Each is there still only if what is done for those before it leaves it there.
+    fn comers_with(&self, is_due: impl Fn(&Comer<A>) -> bool) -> Vec<Sid> {
+        let comers = self.room.comers.iter();
+        comers.filter(|(_, comer)| is_due(comer)).map(|(sid, _)| *sid).collect()
     }
 
     /// Whether one that comes back has joined meanwhile: it is in, but may lack messages.

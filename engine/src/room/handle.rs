@@ -261,6 +261,7 @@ impl<A: App> Room<'_, A> {
     }
 
     pub(super) fn on_join(&mut self, app: &mut A, from: Sid, member: A::Member, ack: Option<u64>) {
+        self.admit_now(app, from);
         let is_new = !self.room.members.contains_key(&from);
         if is_new && (self.is_full() || !self.is_open()) {
             return self.decline(from);

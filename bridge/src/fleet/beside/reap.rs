@@ -120,7 +120,9 @@ impl Desk {
             }
             cursors.retain(|(_, cursor)| cursor != "0");
             for some in rooms.chunks(ROOMS_AT_ONCE) {
-                self.await_shards().await;
+                if must_be_dead {
+                    self.await_shards().await;
+                }
                 if must_be_dead && !self.is_dead(link, host).await? {
                     info!("host {host:08x} was thought dead and lives");
                     return Ok(false);
@@ -202,7 +204,14 @@ impl Desk {
                 let keys = self.member_keys(it.room, host);
                 batch.call(link, &keys[0], self.reap_call(link, &keys, (host, it), is_to_tell));
             }
-            let answers = batch.send(link, &self.scripts).await?;
+            let answers = match batch.send(link, &self.scripts).await {
+                Ok(answers) => answers,
+                Err(why) => {
+                    // Who is gone by now is found by nobody again.
+                    left.into_iter().for_each(|it| self.tell_reaped(it));
+                    return Err(why);
+                }
+            };
             for (it, answer) in left.iter_mut().zip(&answers) {
                 match self.note_reaped(it, answer, &mut bytes) {
                     Some(count) => removed += count,

@@ -22,9 +22,11 @@ pub(super) struct Sharded {
 }
 
 impl Sharded {
-    /// The channel of a room or a socket alone, if it has one.
+    /// The channel of a room or a socket alone, if it has one. A room that is named like this host
+    /// has none: on that channel answers come, whoever is in the room.
     pub(super) fn room(&self, namespace: &str, room: &str) -> Option<String> {
-        self.mode.has_channel(room).then(|| channel_of(&self.prefix, namespace, room))
+        let has_channel = room != self.uid && self.mode.has_channel(room);
+        has_channel.then(|| channel_of(&self.prefix, namespace, room))
     }
 }
 
@@ -124,6 +126,7 @@ mod tests {
                 assert_eq!(said(Ask::Fetch(opts(&[room])), Some("r")), all);
                 assert_eq!(said(Ask::Disconnect(opts(&[room]), true), None), all);
             }
+            assert_eq!(said(emit(&["u"]), None), all, "its own channel is for answers");
             assert_eq!(said(emit(&[]), None), all);
             assert_eq!(said(emit(&["a", SOCKET]), None), all);
         }

@@ -11,7 +11,7 @@ use super::*;
 const MESSAGES: u64 = 60_000;
 const PIPELINE: usize = 512;
 
-/// The same script in the same pipelines, with nothing around it.
+/// The same script in large pipelines, with nothing around it.
 async fn bare(port: u16, keys: &Keys) -> f64 {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/?protocol=resp3"));
     let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LONG));
