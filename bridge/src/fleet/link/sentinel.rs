@@ -17,7 +17,8 @@ use super::super::target::Address;
 use super::LinkError;
 use super::node::{ASKED_TIMEOUT, Entrance, open, send};
 
-/// Between two questions to a Sentinel; its word that the master has changed is not waited for.
+/// Between two questions to a Sentinel; its word that the master has changed is not waited for. So
+/// long, too, the others are given to contradict the first that answers.
 const ASK: Duration = Duration::from_millis(250);
 
 /// How long [`Sentinels::master`] waits for a first answer.
@@ -58,11 +59,14 @@ impl Sentinels {
         Self { said, scouts: scouts.collect() }
     }
 
-    /// Where the master is by now; waits until a Sentinel has said it or all have failed.
+    /// Where the master is by now; waits until a Sentinel has said it or all have failed. The first
+    /// may not have heard of a promotion, and an old master may not know that it is none any more.
     pub(super) async fn master(&self) -> Result<Master, LinkError> {
         let mut said = self.said.clone();
-        let enough = |said: &Said| best(said).is_some() || said.iter().all(Option::is_some);
-        let _ = timeout(FIRST_ANSWER_MAX, said.wait_for(enough)).await;
+        let all = |said: &Said| said.iter().all(Option::is_some);
+        let one = |said: &Said| best(said).is_some() || all(said);
+        let _ = timeout(FIRST_ANSWER_MAX, said.wait_for(one)).await;
+        let _ = timeout(ASK, said.wait_for(all)).await;
         let said = said.borrow();
         best(&said).cloned().ok_or_else(|| {
             let all = said.iter().flatten().filter_map(|it| it.as_ref().err());
