@@ -5,6 +5,7 @@ ended meanwhile, and not kept out of a full room by the place it had on the host
 import json
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from engine import eventually
@@ -25,7 +26,9 @@ def world():
         yield made
 
 
-def test_nobody_is_connected_in_a_session_that_has_ended(world):
+@contextmanager
+def bob_is_cut_off(world):
+    """ann and eve, in the room on the first and the second host, and bob, who had read all."""
     with Plain(world.hosts[0].port, "ann") as ann, Plain(world.hosts[1].port, "eve") as eve:
         for it in (ann, eve):
             it.ok("join", {"room": ROOM})
@@ -33,6 +36,11 @@ def test_nobody_is_connected_in_a_session_that_has_ended(world):
         says(ann, "read")
         bob.until("read")
         bob.cut()
+        yield ann, eve, bob
+
+
+def test_nobody_is_connected_in_a_session_that_has_ended(world):
+    with bob_is_cut_off(world) as (ann, eve, bob):
         says(ann, 1)
         # Its CONNECT waits for Redis; the session ends in the same request.
         session = Session(world.hosts[1].port)
@@ -47,13 +55,7 @@ def test_nobody_is_connected_in_a_session_that_has_ended(world):
 
 
 def test_what_is_said_on_the_way_back_waits_until_it_is_in(world):
-    with Plain(world.hosts[0].port, "ann") as ann, Plain(world.hosts[1].port, "eve") as eve:
-        for it in (ann, eve):
-            it.ok("join", {"room": ROOM})
-        bob = comes(world)
-        says(ann, "read")
-        bob.until("read")
-        bob.cut()
+    with bob_is_cut_off(world) as (ann, eve, bob):
         # It is told of what its room there has not heard yet, and cannot be in before that.
         world.proxies[1].blackhole(lambda it: it.is_push)
         says(ann, 1)

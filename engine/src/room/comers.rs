@@ -52,8 +52,8 @@ impl<A: App> Room<'_, A> {
 
     /// A member comes back.
     pub(super) fn on_return(&mut self, app: &mut A, sid: Sid, mut comer: Comer<A>) {
-        if self.has_joined(app, sid) {
-            return self.answer_held(app, sid, comer.held);
+        if self.has_joined(app, sid, &mut comer) {
+            return;
         }
         if self.is_full_for(comer.old) || !self.is_open() {
             self.refuse_return(sid);
@@ -91,8 +91,8 @@ impl<A: App> Room<'_, A> {
             self.room.comers.insert(sid, comer);
             return;
         };
-        if self.has_joined(app, sid) {
-            return self.answer_held(app, sid, comer.held);
+        if self.has_joined(app, sid, &mut comer) {
+            return;
         }
         if !page.complete || page.partial || comer.tries >= RETURN_TRIES_MAX {
             return self.admit_lost(app, sid, comer);
@@ -153,12 +153,14 @@ impl<A: App> Room<'_, A> {
         comers.filter(|(_, comer)| is_due(comer)).map(|(sid, _)| *sid).collect()
     }
 
-    /// Whether one that comes back has joined meanwhile: it is in, but may lack messages.
-    fn has_joined(&mut self, app: &mut A, sid: Sid) -> bool {
+    /// Whether one that comes back has joined meanwhile: it is in, but may lack messages. What it
+    /// has asked for is answered then.
+    fn has_joined(&mut self, app: &mut A, sid: Sid, comer: &mut Comer<A>) -> bool {
         let has_joined = self.room.members.contains_key(&sid) || self.room.away.contains_key(&sid);
         if has_joined {
             self.decline(sid);
             app.lost(self, sid);
+            self.answer_held(app, sid, std::mem::take(&mut comer.held));
         }
         has_joined
     }
@@ -168,9 +170,9 @@ impl<A: App> Room<'_, A> {
         self.out.push((sid.shard(), Envelope::RefuseReturn(sid, room)));
     }
 
-    fn admit_lost(&mut self, app: &mut A, sid: Sid, comer: Comer<A>) {
-        if self.has_joined(app, sid) {
-            return self.answer_held(app, sid, comer.held);
+    fn admit_lost(&mut self, app: &mut A, sid: Sid, mut comer: Comer<A>) {
+        if self.has_joined(app, sid, &mut comer) {
+            return;
         }
         app.lost(self, sid);
         self.admit_comer(app, sid, comer, vec![]);

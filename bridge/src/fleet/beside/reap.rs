@@ -122,10 +122,10 @@ impl Desk {
             for some in rooms.chunks(ROOMS_AT_ONCE) {
                 if must_be_dead {
                     self.await_shards().await;
-                }
-                if must_be_dead && !self.is_dead(link, host).await? {
-                    info!("host {host:08x} was thought dead and lives");
-                    return Ok(false);
+                    if !self.is_dead(link, host).await? {
+                        info!("host {host:08x} was thought dead and lives");
+                        return Ok(false);
+                    }
                 }
                 let Some(count) = self.reap_some(link, host, some, is_to_tell).await? else {
                     return Ok(false);
@@ -147,10 +147,8 @@ impl Desk {
 
     /// Tells shards, each of its share, that a dead host had members in rooms.
     fn tell_orphaned(&self, rooms: &[Box<str>]) {
-        let shards = self.office.shards.len().max(1) as u64;
         for room in rooms {
-            let news = News::Orphaned { room: Arc::from(&**room) };
-            self.tell((hash(room) % shards) as u16, news);
+            self.tell(self.share_of(room), News::Orphaned { room: Arc::from(&**room) });
         }
     }
 
@@ -160,9 +158,12 @@ impl Desk {
         if gone.members.is_empty() {
             return;
         }
-        let shards = self.office.shards.len().max(1) as u64;
-        let shard = (hash(room) % shards) as u16;
-        self.tell(shard, News::Reaped { room: Arc::from(room), gone });
+        self.tell(self.share_of(room), News::Reaped { room: Arc::from(room), gone });
+    }
+
+    /// The shard that is told of a room which may be open nowhere.
+    fn share_of(&self, room: &str) -> u16 {
+        (hash(room) % self.office.shards.len().max(1) as u64) as u16
     }
 
     /// Lets shards that are far behind take what they have been told, for a while.

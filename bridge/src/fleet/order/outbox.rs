@@ -121,7 +121,7 @@ impl Outbox {
     }
 
     /// Starts the next pipeline: its messages now stand at the end of `flight`.
-    pub(super) fn take_pipeline(&mut self, messages_max: usize) -> usize {
+    pub(super) fn take_pipeline(&mut self, messages_max: usize) {
         let (mut count, mut bytes) = (0, 0);
         while count < self.waiting.len().min(messages_max)
             && (count == 0 || bytes + self.waiting[count].weight() <= PIPELINE_BYTES_MAX)
@@ -131,6 +131,5 @@ impl Outbox {
         }
         let items = self.waiting.drain(..count).collect();
         self.flight.push_back(items);
-        count
     }
 }
